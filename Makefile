@@ -1,0 +1,93 @@
+# `make` alone lists the targets. The first one that needs the environment builds it in .venv.
+PYTHON ?= python3
+BIN := .venv/bin
+ARGS ?=
+
+# No package may report to its maker or wait for an address that is not there.
+# mlflow heeds only "true" here; prefect and evidently take either.
+export DO_NOT_TRACK = true
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export MLFLOW_DISABLE_TELEMETRY = true
+export BENTOML_DO_NOT_TRACK = True
+export DVC_NO_ANALYTICS = 1
+export EVIDENTLY_DISABLE_TELEMETRY = 1
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+export UV_PYTHON_DOWNLOADS = never
+ifdef PIP_INDEX_URL  # a mirror that pip was told of serves uv too
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+# Where images set it, every process compiles the packages anew: 10 s each.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test lint bench serve lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+
+install: .venv/.project ## build the environment that the service runs in
+	@echo "ready: $(BIN)/volatility --help"
+
+demo: .venv/.project ## run the whole chain and serve (TICKS=DIR: real ticks; SERVE=0: do not serve)
+	$(BIN)/volatility demo $(if $(TICKS),--ticks "$(TICKS)") $(if $(filter 0,$(SERVE)),--no-serve)
+
+test: .venv/.dev ## run the tests (ARGS="-k lake" narrows them)
+	$(BIN)/python -m pytest $(ARGS)
+
+lint: .venv/.dev ## check style, format, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.dev ## measure features, live update and scoring beside their peers
+	$(BIN)/python -m benchmarks.core $(ARGS)
+
+serve: .venv/.project ## serve the champion on port 3000
+	$(BIN)/bentoml serve $(ARGS)
+
+lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest allowed)
+	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)
+	$(COMPILE) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock $(ARGS)
+	printf 'setuptools\nuv\n' | $(COMPILE) - -c requirements.lock -o requirements-bootstrap.lock $(ARGS)
+
+clean: ## remove build output and caches (DATA=1: also lake, reports and the MLflow store)
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+	$(if $(filter 1,$(DATA)),git clean -fdXq data reports mlruns mlflow.db)
+
+# One resolution for all Python versions, and hashes for all platforms. Annotations would name
+# files, and extras are kept because pip checks them in hash mode.
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
+  --generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
+
+# uv installs the 264 packages several times faster than pip; pip is there for machines whose
+# package mirror is known to pip alone.
+# One package (antlr4, of dvc) exists as source only: no build isolation, so that it is built
+# with the setuptools whose hash was checked.
+define install_locked
+$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --require-hashes -r $(1) \
+|| $(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --require-hashes -r $(1)
+endef
+
+.venv/.created: requirements-bootstrap.lock
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { \
+	  echo "$(PYTHON) is not a Python 3.11 to 3.13 with venv." \
+	    "Install one (Debian: apt-get install python3 python3-venv) or name one: make PYTHON=python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-bootstrap.lock
+	@touch $@
+
+.venv/.runtime: requirements.lock .venv/.created
+	@echo "installing the packages of $<: about 500 MB"
+	@$(call install_locked,$<)
+	@touch $@
+
+.venv/.project: pyproject.toml .venv/.runtime
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.dev: requirements-dev.lock .venv/.project
+	@$(call install_locked,$<)
+	@touch $@

@@ -1,0 +1,1 @@
+"""Serve scores over HTTP: a thin BentoML service around ``volatility``."""

@@ -1,0 +1,124 @@
+"""Turn the raw ticks of one request into feature rows, by the kernel that training used."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from service.wire import UNKNOWN, RequestError, explain, shorten
+from volatility.baselines import BASELINE
+from volatility.feature_table import FEATURE_NAMES, INDEX
+from volatility.features import TICK_COLUMNS, feature_batches
+from volatility.settings import Features
+from volatility.tick import TICK_SCHEMA, Heartbeat, Record, TickError, decode
+
+Floats = npt.NDArray[np.float64]
+
+_FIELD = re.compile(r" - at `\$\.(?P<field>\w+)`$")
+MAX_TICKS = 200_000
+MAX_BYTES = 64 * 1024 * 1024
+
+_SCHEMA = pa.schema([TICK_SCHEMA.field(name) for name in TICK_COLUMNS])
+
+
+class _Ticks(msgspec.Struct, forbid_unknown_fields=True):
+    ticks: list[msgspec.Raw]
+
+
+_decoder = msgspec.json.Decoder(_Ticks)
+
+
+def decode_ticks(body: bytes) -> list[Record]:
+    """Read ``{"ticks": [{...}, ...]}``: ticks and heartbeats of one symbol, in arrival order.
+
+    Raises
+    ------
+    RequestError
+        400 when the body is not JSON; 413 above ``MAX_TICKS``; 422 when a tick is not valid,
+        or of another symbol than the first.
+    """
+    try:
+        raw = _decoder.decode(body).ticks
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        explain(error, body, "ticks")
+    if not raw:
+        raise RequestError(422, "empty", "ticks is empty: send at least 300 s of ticks")
+    if len(raw) > MAX_TICKS:
+        raise RequestError(
+            413, "too_many", f"{len(raw)} ticks are too many: at most {MAX_TICKS} a request"
+        )
+    records: list[Record] = []
+    for place, value in enumerate(raw):
+        try:
+            record = decode(bytes(value))
+        except TickError as error:
+            raise _refusal(error, place) from error
+        if records and record.symbol != records[0].symbol:
+            message = f"several symbols: {records[0].symbol} and {record.symbol}; send one"
+            raise RequestError(422, "several_symbols", message, place, "symbol")
+        records.append(record)
+    return records
+
+
+def feature_rows(records: list[Record], features: Features, max_rows: int) -> Floats:
+    """Build the rows of the steps that the ticks close, from the first warm one on.
+
+    Returns
+    -------
+    float64[n, len(FEATURE_NAMES)]
+        At most the newest ``max_rows``, in time order.
+
+    Raises
+    ------
+    RequestError
+        422 when the ticks close no step, or cover too little time for the trailing baseline.
+    """
+    rows = np.empty((0, len(FEATURE_NAMES)))
+    for _, built in feature_batches([_batch(records)], features):
+        rows = np.concatenate([rows, built[-max_rows:]])[-max_rows:]
+    if not len(rows):
+        raise RequestError(
+            422, "too_few_ticks", "too few ticks: they close no step; send at least 300 s of them"
+        )
+    warm = np.flatnonzero(~np.isnan(rows[:, INDEX[BASELINE]]))
+    if not len(warm):
+        needed = features.min_baseline_seconds
+        raise RequestError(
+            422,
+            "too_few_ticks",
+            f"too few ticks: no row has the {needed} s of history outside gaps that the baseline "
+            "needs",
+            field=BASELINE,
+        )
+    return rows[warm[0] :]
+
+
+def _refusal(error: TickError, place: int) -> RequestError:
+    """Name the field at fault where the error says which it is."""
+    text = str(error)
+    place_in_tick = _FIELD.search(text)
+    field = place_in_tick["field"] if place_in_tick else None
+    text = _FIELD.sub("", text)
+    unknown = UNKNOWN.fullmatch(text)
+    if unknown:
+        field = shorten(unknown["field"])
+        text = f"unknown field '{field}'"
+    elif field:
+        text = f"{field}: {text}".replace("`", "")
+    return RequestError(422, "invalid_tick", shorten(text), place, field)
+
+
+def warm_up() -> None:
+    """Compile, or read from the cache, what the first request would wait for."""
+    for _ in feature_batches([_batch([Heartbeat("A", 0)])], Features()):
+        pass
+
+
+def _batch(records: list[Record]) -> pa.RecordBatch:
+    """Lay records out as the kernel's columns; a heartbeat has a time alone."""
+    columns = {name: [getattr(record, name, None) for record in records] for name in TICK_COLUMNS}
+    return pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)

@@ -1,0 +1,1 @@
+"""Run the long-lived processes around the event log; the domain itself is ``volatility``."""

@@ -1,0 +1,38 @@
+"""Give tests a model registry of their own, without the seconds that MLflow takes to make one."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from tests.bundles import small_bundle
+from volatility import registry
+from volatility.settings import Environment
+from volatility.tracking import connect
+
+
+@cache
+def _empty() -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        database = Path(folder, "mlflow.db")
+        uri = f"sqlite:///{database}"
+        connect(Environment(mlflow_tracking_uri=uri), create=True).search_registered_models()
+        return database.read_bytes()
+
+
+def make_registry(folder: Path) -> str:
+    """Put an empty registry into a folder; give its address."""
+    database = folder / "mlflow.db"
+    database.write_bytes(_empty())
+    return f"sqlite:///{database}"
+
+
+def register_small(folder: Path, seed: int = 0, **given: object) -> registry.Registered:
+    """Register the small bundle of a seed in the registry of the environment."""
+    stored = folder / f"bundle-{seed}"
+    shutil.rmtree(stored, ignore_errors=True)
+    small_bundle(seed).save(stored)
+    arguments = {"parameters": {"train": {"seed": seed}}, "metrics": {"pr_auc": 0.3}, **given}
+    return registry.register(stored, **arguments)  # type: ignore[arg-type]

@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+import json
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from mlflow.exceptions import MlflowException
+from mlflow.tracking import MlflowClient
+
+from tests.bundles import random_rows, small_bundle
+from tests.registries import make_registry, register_small
+from volatility import registry, tracking
+from volatility.feature_table import FEATURE_NAMES, INDEX
+from volatility.registry import RegistryError, UnknownVersionError
+
+NAME = "crypto-vol-ml"
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch) -> MlflowClient:
+    uri = make_registry(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    return MlflowClient(uri)
+
+
+def versions(store):
+    return sorted(str(v.version) for v in store.search_model_versions(f"name='{NAME}'"))
+
+
+def test_a_bundle_comes_back_from_the_registry_as_it_was(store, tmp_path):
+    plot = tmp_path / "plot.svg"
+    plot.write_text("<svg/>")
+    registered = register_small(
+        tmp_path,
+        metrics={"pr_auc": 0.25, "undefined": math.nan},
+        artifacts=[plot],
+        tags={"ticks": "simulated"},
+    )
+    assert (registered.version, registered.created) == ("1", True)
+    model = registry.resolve("challenger")
+    rows = random_rows(100)
+    assert model.bundle.score(rows).tolist() == small_bundle().score(rows).tolist()
+    assert model.bundle.digest == registered.digest == model.tags["digest"]
+    assert (model.name, model.version, model.alias) == (NAME, "1", "challenger")
+    assert model.metrics == {"pr_auc": 0.25}
+    assert model.tags["ticks"] == "simulated"
+    run = store.get_run(registered.run_id)
+    assert run.data.params["train.seed"] == "0"
+    assert run.data.params["data_digest"] == small_bundle().specification.data_digest
+    assert run.info.status == "FINISHED"
+    assert [f.path for f in store.list_artifacts(registered.run_id, "reports")] == [
+        "reports/plot.svg"
+    ]
+
+
+def test_the_same_bundle_is_one_version_and_one_run(store, tmp_path):
+    first = register_small(tmp_path, seed=0)
+    other = register_small(tmp_path, seed=1)
+    again = register_small(tmp_path, seed=0)
+    assert (other.version, other.created) == ("2", True)
+    assert (again.version, again.created, again.run_id) == ("1", False, first.run_id)
+    assert versions(store) == ["1", "2"]
+    experiment = store.get_experiment_by_name("crypto-volatility")
+    assert len(store.search_runs([experiment.experiment_id])) == 2
+    assert registry.latest() == "1"  # what was trained last is the candidate
+
+
+@pytest.mark.parametrize(
+    "reference", ["challenger", "2", f"models:/{NAME}@challenger", f"models:/{NAME}/2", "folder"]
+)
+def test_a_model_has_many_names(store, tmp_path, reference):
+    register_small(tmp_path, seed=0)
+    register_small(tmp_path, seed=1)
+    if reference == "folder":
+        reference = str(tmp_path / "bundle-1")
+    assert registry.resolve(reference).bundle.digest == small_bundle(1).digest
+
+
+def test_the_environment_names_the_alias(store, tmp_path, monkeypatch):
+    register_small(tmp_path)
+    with pytest.raises(UnknownVersionError, match="'champion' \\(aliases: challenger\\)"):
+        registry.resolve()
+    monkeypatch.setenv("MODEL_ALIAS", "challenger")
+    assert registry.resolve().version == "1"
+
+
+@pytest.mark.parametrize(
+    ("reference", "message"),
+    [
+        ("9", "has no version '9'"),
+        ("nobody", "has the alias 'nobody'"),
+        ("models:/other/1", "other has no version '1'"),
+        ("models:/other@champion", "no version of other"),
+        (f"models:/{NAME}/latest", "has no version 'latest'"),
+        ("models:/", "is no model"),
+        (f"models:/{NAME}", "is no model"),
+        ("no/such/folder", "is no bundle folder"),
+    ],
+)
+def test_an_unknown_model_is_an_error_of_one_line(store, tmp_path, reference, message):
+    register_small(tmp_path)
+    with pytest.raises(RegistryError, match=message) as caught:
+        registry.resolve(reference)
+    assert "\n" not in str(caught.value)
+
+
+def test_an_empty_registry_has_no_versions(store):
+    assert registry.latest() is None
+    assert registry.champion() is None
+    with pytest.raises(UnknownVersionError):
+        registry.resolve()
+    with pytest.raises(RegistryError):
+        registry.rollback()
+
+
+def test_looking_for_a_registry_does_not_make_one(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    with pytest.raises(UnknownVersionError, match="run `volatility train`"):
+        registry.resolve()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_registry_out_of_reach_is_an_error_of_one_line(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://someone:secret@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with pytest.raises(RegistryError, match="check MLFLOW_TRACKING_URI") as caught:
+        registry.champion()
+    assert "\n" not in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_promotions_are_rolled_back_one_by_one(store, tmp_path):
+    for seed in range(3):
+        register_small(tmp_path, seed=seed)
+    for version in ("1", "2", "3", "3"):
+        registry.promote(version, evidence={"difference": 0.1, "reasons": ["better"]})
+        assert registry.champion() == version
+    assert registry.latest() == "3"
+    tags = store.get_model_version(NAME, "3").tags
+    assert json.loads(tags["promotion_evidence"]) == {"difference": 0.1, "reasons": ["better"]}
+    assert registry.rollback() == ("2", "3")
+    assert registry.rollback() == ("1", "2")
+    with pytest.raises(RegistryError, match="no earlier champion"):
+        registry.rollback()
+    assert registry.champion() == "1"
+
+
+def test_rollback_skips_versions_that_are_gone(store, tmp_path):
+    for seed in range(3):
+        register_small(tmp_path, seed=seed)
+        registry.promote(str(seed + 1), evidence={})
+    store.delete_model_version(NAME, "2")
+    assert registry.rollback() == ("1", "3")
+
+
+def test_rollback_restores_a_champion_that_was_taken_away(store, tmp_path):
+    for seed in range(2):
+        register_small(tmp_path, seed=seed)
+        registry.promote(str(seed + 1), evidence={})
+    store.delete_registered_model_alias(NAME, "champion")
+    assert registry.rollback() == ("1", None)
+
+
+def test_a_promotion_that_was_cut_short_leaves_no_step_behind(store, tmp_path):
+    for seed in range(2):
+        register_small(tmp_path, seed=seed)
+        registry.promote(str(seed + 1), evidence={})
+    # The tag was written, the alias was not moved.
+    store.set_registered_model_tag(NAME, "champion_before.99999999999999999999", "2")
+    assert registry.rollback() == ("1", "2")
+
+
+def test_an_unknown_version_is_not_promoted(store, tmp_path):
+    register_small(tmp_path)
+    with pytest.raises(UnknownVersionError):
+        registry.promote("2", evidence={})
+    assert registry.champion() is None
+
+
+def test_a_bundle_of_the_wrong_digest_is_refused(store, tmp_path):
+    register_small(tmp_path)
+    store.set_model_version_tag(NAME, "1", "digest", small_bundle(1).digest)
+    with pytest.raises(RegistryError, match="digest differs"):
+        registry.resolve("1")
+
+
+def test_damaged_artifacts_are_refused(store, tmp_path):
+    register_small(tmp_path)
+    (trees,) = (tmp_path / "mlartifacts").rglob("bundle/trees.npz")
+    trees.write_bytes(trees.read_bytes()[:100])
+    with pytest.raises(RegistryError, match="version 1 of crypto-vol-ml cannot be used"):
+        registry.resolve("1")
+    trees.unlink()
+    with pytest.raises(RegistryError) as caught:
+        registry.resolve("1")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_a_bundle_is_not_registered(store, tmp_path):
+    with pytest.raises(RegistryError, match="holds no usable model"):
+        registry.register(tmp_path, parameters={}, metrics={})
+    assert versions(store) == []
+
+
+def test_mlflows_own_interface_gives_the_same_scores(store, tmp_path):
+    import mlflow.pyfunc
+
+    register_small(tmp_path)
+    model = mlflow.pyfunc.load_model(f"models:/{NAME}@challenger")
+    rows = random_rows(50)
+    frame = pd.DataFrame(rows, columns=list(FEATURE_NAMES))
+    assert model.predict(frame).tolist() == small_bundle().score(rows).tolist()
+    few = ["spread", "volatility_ratio_60s"]
+    partial = np.full_like(rows, np.nan)
+    partial[:, [INDEX[n] for n in few]] = frame[few]
+    assert model.predict(frame[few]).tolist() == small_bundle().score(partial).tolist()
+    assert all(c.type.name == "double" and not c.required for c in model.metadata.signature.inputs)
+    assert model.metadata.load_input_example("models:/" + NAME + "@challenger") is not None
+
+
+def test_a_locked_store_is_waited_for(monkeypatch):
+    pauses: list[float] = []
+    monkeypatch.setattr(tracking.time, "sleep", pauses.append)
+
+    def locked_until(attempt):
+        if len(pauses) < attempt:
+            raise MlflowException("(sqlite3.OperationalError) database is locked")
+        return len(pauses)
+
+    assert tracking.patiently(locked_until, 3) == 3
+    assert pauses[0] < 0.051
+    assert max(pauses) <= tracking.LONGEST_PAUSE_SECONDS
+    pauses.clear()
+    with pytest.raises(MlflowException, match="locked"):
+        tracking.patiently(locked_until, 10_000)
+
+
+def test_other_errors_are_not_tried_again():
+    calls = []
+
+    def broken():
+        calls.append(1)
+        raise MlflowException("no such thing")
+
+    with pytest.raises(MlflowException):
+        tracking.patiently(broken)
+    assert len(calls) == 1

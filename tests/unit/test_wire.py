@@ -1,0 +1,235 @@
+from __future__ import annotations
+
+import json
+import math
+from time import perf_counter
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from service import ticks as ticks_module
+from service.predictor import Served
+from service.ticks import decode_ticks, feature_rows
+from service.wire import RequestError, decode_rows
+from tests.bundles import random_rows, small_bundle
+from volatility.feature_table import FEATURE_NAMES, INDEX
+from volatility.features import FeatureEngine
+from volatility.registry import RegisteredModel
+from volatility.settings import Features
+from volatility.tick import Heartbeat, Tick, encode
+
+SECOND = 1_000_000_000
+START = 1_775_337_223 * SECOND
+CONTRACT = ("midprice", "spread", "trade_intensity", "volatility_30s")
+
+
+def rows_of(*rows: object) -> bytes:
+    return json.dumps({"rows": rows}).encode()
+
+
+def refused(body: bytes, max_rows: int = 10) -> RequestError:
+    with pytest.raises(RequestError) as caught:
+        decode_rows(body, max_rows)
+    assert 400 <= caught.value.status < 500
+    assert "\n" not in str(caught.value)
+    content = json.loads(caught.value.body())
+    assert list(content) == ["error", "row", "field"]
+    return caught.value
+
+
+def test_the_four_features_of_the_contract_are_understood():
+    values = (68000.5, 1.2, 14, 0.02)
+    (row,) = decode_rows(rows_of(dict(zip(CONTRACT, values, strict=True))), 10)
+    assert tuple(row[INDEX[name]] for name in CONTRACT) == values
+    assert row[INDEX["spread_bps"]] == 1e4 * 1.2 / 68000.5  # determined by the others
+    named = {*CONTRACT, "spread_bps"}
+    assert all(math.isnan(row[INDEX[n]]) for n in FEATURE_NAMES if n not in named)
+
+
+@given(
+    st.lists(
+        st.dictionaries(
+            st.sampled_from(FEATURE_NAMES), st.floats(allow_nan=False, allow_infinity=False)
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_every_feature_arrives_as_sent_and_none_is_filled_with_zero(given_rows):
+    rows = decode_rows(rows_of(*given_rows), 5)
+    assert rows.shape == (len(given_rows), len(FEATURE_NAMES))
+    for row, sent in zip(rows, given_rows, strict=True):
+        for name, value in sent.items():
+            assert row[INDEX[name]] == value
+        if not sent:
+            assert np.isnan(row).all()
+
+
+@pytest.mark.parametrize(
+    ("body", "row", "field", "message"),
+    [
+        (rows_of({}, {"price": 1}), 1, "price", "unknown feature 'price'"),
+        (rows_of({"spread": True}), 0, "spread", "spread: expected float, got bool"),
+        (rows_of({}, {}, {"spread": "1"}), 2, "spread", "got str"),
+        (rows_of({"spread": None}), 0, "spread", "null: leave out what is missing"),
+        (rows_of({"spread": [1]}), 0, "spread", "got array"),
+        (rows_of({"spread": math.nan}), 0, "spread", "not a finite number"),
+        (rows_of({}, {"midprice": -math.inf}), 1, "midprice", "not a finite number"),
+        (b'{"rows": [{"spread": 1e999}]}', 0, "spread", "out of range"),
+        (b'{"rows": [{"spread": 1' + b"0" * 400 + b"}]}", 0, "spread", "out of range"),
+        (rows_of(1), 0, None, "Expected `object`, got `int`"),
+        (rows_of(), None, None, "rows is empty"),
+        (rows_of(*[{}] * 11), None, None, "11 rows are too many: at most 10"),
+        (b"", None, None, "not JSON"),
+        (b"{", None, None, "not JSON"),
+        (b'{"rows": [{}]} {}', None, None, "not JSON"),
+        (b'{"rows": [{"\xff": 1}]}', None, None, "not JSON"),
+        (b"[" * 100_000 + b"NaN", None, None, "is not"),
+        (b"NaN", None, None, "not JSON"),
+        (b"{}", None, None, "missing required field"),
+        (b"[]", None, None, "Expected `object`, got `array`"),
+        (b'{"rows": {}}', None, None, "Expected `array`, got `object`"),
+        (b'{"rows": [{}], "ticks": []}', None, "ticks", "unknown field 'ticks'"),
+    ],
+)
+def test_what_is_refused_names_row_and_field(body, row, field, message):
+    error = refused(body)
+    assert (error.row, error.field) == (row, field)
+    assert message in str(error)
+
+
+def test_a_name_that_looks_like_a_place_is_not_taken_for_one():
+    error = refused(json.dumps({"rows": [{}, {"a` - at `$.rows[7].b`\n" * 20: 1}]}).encode())
+    assert error.row == 1
+    assert len(str(error)) < 200
+
+
+def test_numbers_of_any_size_score():
+    rows = decode_rows(rows_of({"spread": 1e308, "midprice": 1e-308}), 1)
+    assert rows[0, INDEX["spread_bps"]] == math.inf
+    served = serve()
+    answer = served.predict(rows, perf_counter())
+    assert 0.0 <= answer.volatility_score <= 1.0
+    assert answer.out_of_distribution == [True]
+
+
+def serve(variant: str = "ml") -> Served:
+    bundle = small_bundle()
+    return Served(
+        bundle.as_variant(variant),  # type: ignore[arg-type]
+        RegisteredModel(bundle, "crypto-vol-ml", "7", "champion"),
+        None,
+    )
+
+
+@pytest.mark.parametrize("variant", ["ml", "baseline"])
+def test_the_answer_holds_what_the_contract_names_in_its_order(variant):
+    served = serve(variant)
+    rows = random_rows(20)
+    content = json.loads(msgspec.json.encode(served.predict(rows, perf_counter())))
+    assert list(content) == [
+        "volatility_score", "scores", "spike", "threshold", "out_of_distribution",
+        "model_name", "model_version", "model_variant", "version", "ts", "latency_ms",
+    ]  # fmt: skip
+    scores = small_bundle().as_variant(variant).score(rows).tolist()  # type: ignore[arg-type]
+    assert content["scores"] == scores
+    assert content["volatility_score"] == scores[-1]
+    assert content["spike"] == [score >= content["threshold"] for score in scores]
+    assert content["out_of_distribution"] == small_bundle().out_of_distribution(rows).tolist()
+    assert (content["model_name"], content["model_version"]) == ("crypto-vol-ml", "7")
+    assert (content["model_variant"], content["version"]) == (variant, "7")
+    assert len(content["ts"]) == len("2026-04-04T21:13:43.291Z")
+    assert content["ts"].endswith("Z")
+    assert content["latency_ms"] > 0.0
+    assert served.answers()
+
+
+def test_a_model_that_scores_otherwise_than_stored_does_not_answer():
+    served = serve()
+    spec = msgspec.structs.replace(served.bundle.specification, intercept=1.0)
+    broken = type(served.bundle)(spec, served.bundle.trees)
+    assert not Served(broken, served.model, None).answers()
+
+
+def ticks(count: int, symbol: str = "BTC-USD") -> list[Tick | Heartbeat]:
+    random = np.random.default_rng(0)
+    steps = random.exponential(0.5 * SECOND, count).astype(np.int64)
+    mids = 68_000.0 * np.exp(np.cumsum(random.normal(0.0, 1e-5, count)))
+    records: list[Tick | Heartbeat] = []
+    for place, (time, mid) in enumerate(zip(START + np.cumsum(steps), mids.tolist(), strict=True)):
+        if place % 40 == 39:
+            records.append(Heartbeat(symbol, int(time)))
+            continue
+        records.append(
+            Tick(
+                symbol, int(time), mid, mid - 0.1, mid + 0.1, bid_size=1.0 + place % 3, ask_size=2.0
+            )
+        )
+    return records
+
+
+def body_of(records) -> bytes:
+    return b'{"ticks":[' + b",".join(encode(record) for record in records) + b"]}"
+
+
+def test_ticks_give_the_rows_of_the_live_engine():
+    records = ticks(2_000)
+    engine = FeatureEngine()
+    live = np.array([row.values for record in records for row in engine.update(record)])
+    assert decode_ticks(body_of(records)) == records
+    rows = feature_rows(records, Features(), 100)
+    assert rows.tobytes() == live[-100:].tobytes()
+    # What is not warm at the beginning is left out.
+    every = feature_rows(records, Features(), 100_000)
+    assert every.tobytes() == live[-len(every) :].tobytes()
+    assert np.isnan(live[-len(every) - 1, INDEX["realised_volatility_900s"]])
+
+
+@pytest.mark.parametrize(
+    ("count", "message"), [(1, "they close no step"), (200, "no row has the 300 s of history")]
+)
+def test_too_few_ticks_are_refused(count, message):
+    with pytest.raises(RequestError, match=message) as caught:
+        feature_rows(ticks(count), Features(), 100)
+    assert (caught.value.status, caught.value.reason) == (422, "too_few_ticks")
+
+
+GOOD = encode(ticks(1)[0]).decode()
+
+
+@pytest.mark.parametrize(
+    ("second", "row", "field", "message"),
+    [
+        (GOOD.replace("BTC-USD", "ETH-USD"), 1, "symbol", "several symbols: BTC-USD and ETH-USD"),
+        ('{"symbol":"BTC-USD","time":1}', 1, None, "time is outside"),
+        ('{"symbol":"BTC-USD","time":"1"}', 1, "time", "time: Expected int, got str"),
+        ('{"symbol":"BTC-USD","prize":1}', 1, "prize", "unknown field 'prize'"),
+        ('{"symbol":"BTC-USD"}', 1, None, "missing required field"),
+        ("3", 1, None, "Expected `object`, got `int`"),
+        (GOOD.replace('"bid":', '"bid":9'), 1, None, "bid is above ask"),
+        (GOOD.replace('"bid":', '"bid":-'), 1, None, "is not positive"),
+        (GOOD.replace('"ask":', '"ask":NaN,"bid":'), 1, "ask", "ask is not a finite number"),
+    ],
+)
+def test_an_invalid_tick_is_refused_by_row_and_reason(second, row, field, message):
+    with pytest.raises(RequestError) as caught:
+        decode_ticks(f'{{"ticks": [{GOOD}, {second}]}}'.encode())
+    assert message in str(caught.value)
+    assert (caught.value.row, caught.value.field) == (row, field)
+    assert 400 <= caught.value.status < 500
+
+
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"ticks": 3}', b'{"ticks": []}', b'{"rows": []}'])
+def test_a_body_without_ticks_is_refused(body):
+    with pytest.raises(RequestError) as caught:
+        decode_ticks(body)
+    assert 400 <= caught.value.status < 500
+
+
+def test_more_ticks_than_the_cap_are_refused(monkeypatch):
+    monkeypatch.setattr(ticks_module, "MAX_TICKS", 2)
+    with pytest.raises(RequestError, match="3 ticks are too many: at most 2"):
+        decode_ticks(body_of(ticks(3)))

@@ -1,0 +1,195 @@
+"""Keep a trained model as data: JSON and plain arrays, nothing that loading could run.
+
+A bundle is a folder of two files, ``model.json`` and ``trees.npz``. Its digest covers all that
+its scores depend on, so that the same model stored twice is known to be the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from volatility import trees
+from volatility.baselines import Baseline
+from volatility.feature_table import FEATURE_NAMES, INDEX, MODEL_INPUTS, table_digest
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+FORMAT = 1
+MODEL_FILE, TREES_FILE = "model.json", "trees.npz"
+
+
+class BundleError(ValueError):
+    """A bundle that cannot be used; the text says why."""
+
+
+class Provenance(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Say where a model comes from; not part of its digest."""
+
+    created: str
+    git_commit: str
+    versions: dict[str, str]
+
+
+class Specification(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Hold everything of a bundle but the trees.
+
+    ``tau`` is the label's threshold, ``threshold`` the score at which the alert budget is met
+    (``baseline_threshold`` for the baseline); ``lowest``, ``highest`` and ``may_be_missing``
+    describe each model input on the training rows; times are nanoseconds.
+    """
+
+    format: int
+    feature_digest: str
+    inputs: tuple[str, ...]
+    label_kind: Literal["relative", "absolute"]
+    horizon_seconds: int
+    tau: float
+    slope: float
+    intercept: float
+    threshold: float
+    baselines: tuple[Baseline, ...]
+    best_baseline: str
+    baseline_threshold: float
+    base_rate: float
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+    may_be_missing: tuple[bool, ...]
+    train_start: int
+    train_stop: int
+    train_rows: int
+    symbols: tuple[str, ...]
+    data_digest: str
+    parameters: dict[str, Any]
+    example_rows: tuple[tuple[float | None, ...], ...]
+    example_scores: tuple[float, ...]
+    provenance: Provenance
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """Score feature rows with one trained model, or with the best baseline it was held against."""
+
+    specification: Specification
+    trees: trees.Trees
+    variant: Literal["ml", "baseline"] = "ml"
+
+    @property
+    def threshold(self) -> float:
+        """Score at and above which a row is an alert."""
+        spec = self.specification
+        return spec.threshold if self.variant == "ml" else spec.baseline_threshold
+
+    def as_variant(self, variant: Literal["ml", "baseline"]) -> Bundle:
+        """Give the same bundle scoring as ``ml`` or as its best ``baseline``."""
+        return replace(self, variant=variant)
+
+    def score(self, rows: Floats) -> Floats:
+        """Give float64[n] calibrated probabilities of float64[n, features] rows.
+
+        The columns are those of the feature table; NaN is missing. A row's score does not
+        depend on the other rows of the call.
+        """
+        if self.variant == "baseline":
+            return self.baseline(self.specification.best_baseline).score(rows)
+        spec = self.specification
+        raw = self.trees.raw(rows[:, INPUT_COLUMNS])
+        scores: Floats = trees.sigmoid(raw, spec.slope, spec.intercept)
+        return scores
+
+    def baseline(self, name: str) -> Baseline:
+        """Find one of the baselines that were fitted on the same training rows."""
+        return next(b for b in self.specification.baselines if b.name == name)
+
+    def out_of_distribution(self, rows: Floats) -> Bools:
+        """Tell which rows lie outside what the model was trained on: bool[n].
+
+        A row does when an input is beyond the training rows' range, or missing although it
+        never was missing there.
+        """
+        spec = self.specification
+        inputs = rows[:, INPUT_COLUMNS]
+        missing = np.isnan(inputs)
+        outside = (inputs < np.array(spec.lowest)) | (inputs > np.array(spec.highest))
+        unexpected = missing & ~np.array(spec.may_be_missing)
+        return np.asarray((outside | unexpected).any(axis=1))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of all that scores depend on, and of the training data and parameters."""
+        content = hashlib.sha256()
+        text = msgspec.to_builtins(self.specification)
+        del text["provenance"]
+        content.update(msgspec.json.encode(text, order="sorted"))
+        for name, array in sorted(self.trees.arrays().items()):
+            content.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        return content.hexdigest()
+
+    def verify(self) -> None:
+        """Check the feature table and that the stored example rows score as stored.
+
+        Raises
+        ------
+        BundleError
+            When the model was trained on another table or scores differently here.
+        """
+        spec = self.specification
+        if spec.feature_digest != table_digest() or spec.inputs != MODEL_INPUTS:
+            raise BundleError(
+                "the model was trained with another feature table; train it again, or run the "
+                "version of this service that trained it"
+            )
+        rows = np.array(
+            [[np.nan if v is None else v for v in row] for row in spec.example_rows]
+        ).reshape(-1, len(FEATURE_NAMES))
+        scores = self.as_variant("ml").score(rows)
+        if scores.tolist() != list(spec.example_scores):
+            raise BundleError("the model's self-test failed: example rows score differently")
+
+    def save(self, folder: Path) -> None:
+        """Write the bundle to a folder, each file atomically."""
+        folder.mkdir(parents=True, exist_ok=True)
+        arrays = folder / (TREES_FILE + ".tmp")
+        with arrays.open("wb") as file:
+            np.savez(file, **self.trees.arrays())  # type: ignore[arg-type]
+        os.replace(arrays, folder / TREES_FILE)
+        text = msgspec.json.format(msgspec.json.encode(self.specification), indent=1)
+        written = folder / (MODEL_FILE + ".tmp")
+        written.write_bytes(text)
+        os.replace(written, folder / MODEL_FILE)
+
+
+INPUT_COLUMNS = np.array([INDEX[name] for name in MODEL_INPUTS])
+
+
+def load(folder: Path) -> Bundle:
+    """Read and verify a bundle; nothing in it is executed.
+
+    Raises
+    ------
+    BundleError
+        When a file is missing, damaged, or of another format or feature table.
+    """
+    try:
+        specification = msgspec.json.decode((folder / MODEL_FILE).read_bytes(), type=Specification)
+        with np.load(folder / TREES_FILE, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        if specification.format != FORMAT:
+            raise BundleError(f"bundle format {specification.format} is not {FORMAT}")
+        read = trees.from_arrays(arrays, len(specification.inputs))
+    except BundleError:
+        raise
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
+        raise BundleError(f"{folder} holds no usable model: {error}") from error
+    bundle = Bundle(specification, read)
+    bundle.verify()
+    return bundle

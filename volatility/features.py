@@ -1,0 +1,372 @@
+"""Drive the feature kernel: tick by tick, and from the lake to Parquet.
+
+Both ways run ``kernel.advance`` over the same records in the same order, so the same ticks
+give bit-identical rows. A row is written when a later record closes its step, never before.
+
+>>> from volatility.tick import Heartbeat, Tick
+>>> engine = FeatureEngine()
+>>> second = 1_000_000_000
+>>> start = 1_775_337_223 * second
+>>> engine.update(Tick("BTC-USD", start, price=10.0, bid=9.0, ask=11.0))
+[]
+>>> rows = engine.update(Heartbeat("BTC-USD", start + second))
+>>> rows[0].time == start, rows[0].value("midprice")
+(True, 10.0)
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from itertools import pairwise
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.parquet as pq
+from tqdm import tqdm
+
+from volatility.feature_table import FEATURE_NAMES, INDEX
+from volatility.kernel import advance
+from volatility.kernel_rows import COLUMNS
+from volatility.kernel_state import DUPLICATES, LATE, SECOND
+from volatility.kernel_sums import new_state
+from volatility.settings import Features
+from volatility.tick import Heartbeat, Record
+
+TICK_COLUMNS = ("time", "bid", "ask", "bid_size", "ask_size", "trade_id", "sequence")
+FEATURE_SCHEMA = pa.schema(
+    [
+        pa.field("time", pa.timestamp("ns", tz="UTC"), nullable=False),
+        *(pa.field(name, pa.float64()) for name in FEATURE_NAMES),
+    ]
+)
+BATCH_ROWS = 65_536
+DAY_NS = 86_400 * SECOND
+
+
+class FeaturesError(ValueError):
+    """Features that cannot be built or read; the text says why and what to do."""
+
+
+class TickScan(Protocol):
+    """What ``build_features`` needs of a lake."""
+
+    def symbols(self) -> list[str]:
+        """List the symbols."""
+
+    def scan(self, symbol: str, columns: list[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """Give one symbol's records in arrival order."""
+
+
+@dataclass(frozen=True)
+class FeatureRow:
+    """Hold what is known of one symbol at one step.
+
+    Parameters
+    ----------
+    symbol : str
+    time : int
+        The step, nanoseconds since the epoch: ticks up to and including it have entered.
+    values : float64[len(FEATURE_NAMES)]
+        In the order of the table; NaN is missing.
+    """
+
+    symbol: str
+    time: int
+    values: npt.NDArray[np.float64]
+
+    def value(self, name: str) -> float:
+        """Read one feature by name."""
+        return float(self.values[INDEX[name]])
+
+
+class _SymbolState:
+    """Hold one symbol's kernel state and the buffers of a single record."""
+
+    def __init__(self, settings: Features) -> None:
+        self.state = new_state()
+        self.rules = rules(settings)
+        self.time = np.zeros(1, dtype=np.int64)
+        self.quote = tuple(np.full(1, np.nan) for _ in range(4))
+        self.identifier = np.zeros(1, dtype=np.int64)
+        rows = 2 * settings.gap_seconds + 8
+        self.out_time = np.empty(rows, dtype=np.int64)
+        self.out = np.empty((rows, COLUMNS))
+
+
+class FeatureEngine:
+    """Turn records into feature rows as they arrive, for any number of symbols."""
+
+    def __init__(self, settings: Features | None = None) -> None:
+        self._settings = settings or Features()
+        self._symbols: dict[str, _SymbolState] = {}
+
+    def update(self, record: Record) -> list[FeatureRow]:
+        """Take one valid record; give the rows of the steps it closes, oldest first.
+
+        A tick for a step that is already closed changes nothing and is counted as late.
+        """
+        symbol = self._symbols.get(record.symbol)
+        if symbol is None:
+            symbol = self._symbols[record.symbol] = _SymbolState(self._settings)
+        symbol.time[0] = record.time
+        bid, ask, bid_size, ask_size = symbol.quote
+        if isinstance(record, Heartbeat):
+            bid[0] = np.nan
+        else:
+            bid[0], ask[0] = record.bid, record.ask
+            bid_size[0] = np.nan if record.bid_size is None else record.bid_size
+            ask_size[0] = np.nan if record.ask_size is None else record.ask_size
+            identifier = record.sequence if record.trade_id is None else record.trade_id
+            symbol.identifier[0] = -1 if identifier is None else identifier
+        _, rows = advance(
+            *symbol.state,
+            symbol.rules,
+            symbol.time,
+            *symbol.quote,
+            symbol.identifier,
+            0,
+            symbol.out_time,
+            symbol.out,
+        )
+        return [
+            FeatureRow(record.symbol, int(symbol.out_time[k]), symbol.out[k].copy())
+            for k in range(rows)
+        ]
+
+    def counts(self, symbol: str) -> dict[str, int]:
+        """Count the late ticks and the duplicates dropped so far."""
+        state = self._symbols.get(symbol)
+        if state is None:
+            return {"late": 0, "duplicates": 0}
+        return _counts(state.state[0])
+
+
+def rules(settings: Features) -> tuple[int, float, int]:
+    """Give the kernel its rules: gap [s], minimum coverage [share], minimum baseline [s]."""
+    return settings.gap_seconds, settings.min_coverage, settings.min_baseline_seconds
+
+
+def _counts(integers: npt.NDArray[np.int64]) -> dict[str, int]:
+    return {
+        "late": int(integers[LATE]),
+        "duplicates": int(integers[DUPLICATES]),
+    }
+
+
+def columns(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.generic], ...]:
+    """Read a batch of ticks as the kernel's arrays: time, four of the quote, identifier."""
+    identifier = batch.column("trade_id")
+    if identifier.null_count:
+        identifier = pa.compute.coalesce(identifier, batch.column("sequence"))
+    return (
+        batch.column("time").cast(pa.int64()).to_numpy(),
+        *(
+            batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
+            for name in ("bid", "ask", "bid_size", "ask_size")
+        ),
+        identifier.fill_null(-1).to_numpy(),
+    )
+
+
+def feature_batches(
+    batches: Iterable[pa.RecordBatch], settings: Features, counts: dict[str, int] | None = None
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Give the feature rows of one symbol's ticks, in bounded memory.
+
+    Yields
+    ------
+    int64[n], float64[n, len(FEATURE_NAMES)]
+        Steps [ns] and rows. The arrays are reused: copy what is kept.
+    """
+    state = new_state()
+    out_time = np.empty(BATCH_ROWS, dtype=np.int64)
+    out = np.empty((BATCH_ROWS, COLUMNS))
+    filled = 0
+    for batch in batches:
+        arrays = columns(batch)
+        start = 0
+        while start < len(arrays[0]):
+            start, rows = advance(
+                *state, rules(settings), *arrays, start, out_time[filled:], out[filled:]
+            )
+            filled += rows
+            if start < len(arrays[0]):
+                yield out_time[:filled], out[:filled]
+                filled = 0
+    if filled:
+        yield out_time[:filled], out[:filled]
+    if counts is not None:
+        counts.update(_counts(state[0]))
+
+
+def build_features(
+    lake: TickScan, folder: Path, settings: Features, *, progress: bool = True
+) -> dict[str, int]:
+    """Build the features of every symbol of a lake, one Parquet file a symbol and day.
+
+    The folder is replaced as a whole, and only when all of it is built.
+
+    Returns
+    -------
+    dict
+        ``rows``, and the ``late`` and ``duplicates`` ticks that were dropped.
+    """
+    building = folder.with_name(folder.name + ".building")
+    shutil.rmtree(building, ignore_errors=True)
+    total = {"rows": 0, "late": 0, "duplicates": 0}
+    with tqdm(unit=" rows", desc="features", disable=None if progress else True) as bar:
+        for symbol in lake.symbols():
+            counts: dict[str, int] = {}
+            scan = lake.scan(symbol, columns=list(TICK_COLUMNS))
+            with _DayWriter(building / f"symbol={symbol}") as writer:
+                for time, rows in feature_batches(scan, settings, counts):
+                    writer.write(time, rows)
+                    total["rows"] += len(time)
+                    bar.update(len(time))
+            total["late"] += counts["late"]
+            total["duplicates"] += counts["duplicates"]
+    if not total["rows"]:
+        shutil.rmtree(building, ignore_errors=True)
+        raise FeaturesError("the lake closes no step: it needs ticks of more than one second")
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(building, folder)
+    return total
+
+
+class _DayWriter:
+    """Write rows in time order to one file a UTC day."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._day = -1
+        self._writer: pq.ParquetWriter | None = None
+
+    def __enter__(self) -> _DayWriter:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._writer is not None:
+            self._writer.close()
+
+    def write(self, time: npt.NDArray[np.int64], rows: npt.NDArray[np.float64]) -> None:
+        days = time // DAY_NS
+        edges = [0, *(np.flatnonzero(np.diff(days)) + 1), len(time)]
+        for first, last in pairwise(edges):
+            if days[first] != self._day:
+                self._open(int(days[first]))
+            assert self._writer is not None
+            self._writer.write_batch(to_batch(time[first:last], rows[first:last]))
+
+    def _open(self, day: int) -> None:
+        self.__exit__()
+        date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
+        path = self._folder / f"date={date}" / "features.parquet"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._day = day
+        # Doubles from a market hardly repeat: a dictionary costs time and saves nothing.
+        self._writer = pq.ParquetWriter(
+            path, FEATURE_SCHEMA, compression="lz4", use_dictionary=False, write_statistics=["time"]
+        )
+
+
+def to_batch(time: npt.NDArray[np.int64], rows: npt.NDArray[np.float64]) -> pa.RecordBatch:
+    """Make a batch of ``FEATURE_SCHEMA``: int64[n] steps [ns], float64[n, features] rows."""
+    values = np.ascontiguousarray(rows.T)
+    return pa.RecordBatch.from_arrays(
+        [
+            pa.array(time).cast(FEATURE_SCHEMA.field("time").type),
+            *(pa.array(column) for column in values),
+        ],
+        schema=FEATURE_SCHEMA,
+    )
+
+
+@dataclass(frozen=True)
+class FeatureFrame:
+    """Hold the feature rows of one symbol: int64[n] steps [ns] and float64[n, features]."""
+
+    symbol: str
+    time: npt.NDArray[np.int64]
+    rows: npt.NDArray[np.float64]
+
+    def column(self, name: str) -> npt.NDArray[np.float64]:
+        """View one feature."""
+        return self.rows[:, INDEX[name]]
+
+
+def read_features(folder: Path) -> list[FeatureFrame]:
+    """Read a folder of features, one frame a symbol.
+
+    Raises
+    ------
+    FeaturesError
+        When there are none, or they were built with another feature table.
+    """
+    frames = []
+    for path in sorted(folder.glob("symbol=*")):
+        files = sorted(path.glob("date=*/features.parquet"))
+        try:
+            tables = [pq.ParquetFile(file).read() for file in files]
+        except (pa.ArrowInvalid, OSError) as error:
+            raise FeaturesError(
+                f"{path}: {error}; build it again with `volatility features`"
+            ) from error
+        if any(table.schema.names != FEATURE_SCHEMA.names for table in tables):
+            raise FeaturesError(
+                f"{path} was built with another feature table; run `volatility features`"
+            )
+        table = pa.concat_tables(tables)
+        rows = np.column_stack([table.column(name).to_numpy() for name in FEATURE_NAMES])
+        time = table.column("time").cast(pa.int64()).to_numpy()
+        frames.append(FeatureFrame(path.name.removeprefix("symbol="), time, rows))
+    if not frames:
+        raise FeaturesError(f"{folder} holds no features; run `volatility features`")
+    return frames
+
+
+_DERIVED = {
+    "volatility_ratio_5s": "realised_volatility_5s",
+    "volatility_ratio_15s": "realised_volatility_15s",
+    "volatility_ratio_30s": "volatility_30s",
+    "volatility_ratio_60s": "realised_volatility_60s",
+    "volatility_ratio_300s": "realised_volatility_300s",
+    "ewma_ratio_10s": "ewma_volatility_10s",
+    "ewma_ratio_60s": "ewma_volatility_60s",
+    "ewma_ratio_300s": "ewma_volatility_300s",
+}
+
+
+def derive(row: npt.NDArray[np.float64]) -> None:
+    """Fill, in place, the model inputs that a row's carried features determine.
+
+    Only what is missing is filled, by the kernel's own operations; what stays undetermined
+    stays NaN. ``row`` is float64[len(FEATURE_NAMES)].
+    """
+
+    def fill(name: str, value: float, scale: float, divisor: float) -> None:
+        if np.isnan(row[INDEX[name]]) and divisor > 0.0:
+            row[INDEX[name]] = scale * value / divisor
+
+    fill("spread_bps", row[INDEX["spread"]], 1e4, row[INDEX["midprice"]])
+    baseline = row[INDEX["realised_volatility_900s"]]
+    for name, source in _DERIVED.items():
+        fill(name, row[INDEX[source]], 1.0, baseline)
+    fill(
+        "intensity_ratio_1s",
+        row[INDEX["trade_intensity"]],
+        1.0,
+        row[INDEX["mean_trade_intensity_900s"]],
+    )
+    fill(
+        "microprice_distance_bps",
+        row[INDEX["quote_imbalance"]] * row[INDEX["spread_bps"]],
+        0.5,
+        1.0,
+    )

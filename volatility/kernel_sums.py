@@ -1,0 +1,208 @@
+"""Close a second: add what happened in it to the running sums that every window is read from."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from volatility.compiled import njit
+from volatility.kernel_state import (
+    ARRIVALS,
+    ASK,
+    AVERAGES,
+    BID,
+    BLOCK_RING,
+    BLOCKS,
+    COUNT,
+    CURRENT,
+    DECAY,
+    DELAY_SQUARES,
+    DELAYS,
+    DUPLICATES,
+    EWMA_BLOCKS,
+    FLOATS,
+    HAS_PREVIOUS,
+    HAS_QUOTE,
+    HIGH,
+    HIGHS,
+    HISTORY,
+    IN_GAP,
+    INTEGERS,
+    LAST_TICK,
+    LATE,
+    LEVEL_CAP,
+    LEVEL_COUNT,
+    LEVEL_SCALE,
+    LEVEL_SQUARES,
+    LEVELS,
+    LOW,
+    LOWS,
+    MINUTE_DECAY,
+    MOVES,
+    PAIRS,
+    PREVIOUS_MID,
+    PREVIOUS_RETURN,
+    PRODUCTS,
+    QUOTE_SECONDS,
+    QUOTED,
+    RANGE_RING,
+    RANGES,
+    RETURN_CAP,
+    RETURN_SCALE,
+    RETURNS,
+    RING,
+    SCRATCH,
+    SECOND,
+    SECOND_ARRIVALS,
+    SECOND_DELAY_SQUARES,
+    SECOND_DELAYS,
+    SEEN,
+    SEEN_ID,
+    SPREAD_CAP,
+    SPREAD_SCALE,
+    SPREAD_SQUARES,
+    SPREADS,
+    SQUARE_SCALE,
+    SQUARES,
+    SUMS,
+    TICKS,
+)
+
+
+def new_state() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Make the empty state of one symbol: int64[INTEGERS], float64[FLOATS], int64[RING, SUMS]."""
+    integers = np.zeros(INTEGERS, dtype=np.int64)
+    floats = np.zeros(FLOATS)
+    ring = np.zeros((RING, SUMS), dtype=np.int64)
+    clear(integers, floats, ring)
+    return integers, floats, ring
+
+
+@njit()
+def clear(integers, floats, ring):
+    """Empty a state, in place; the counts of dropped ticks stay."""
+    late, duplicates = integers[LATE], integers[DUPLICATES]
+    integers[:] = 0
+    integers[SEEN_ID : SEEN_ID + SEEN] = -1
+    integers[LATE], integers[DUPLICATES] = late, duplicates
+    floats[:] = 0.0
+    floats[LOWS:SCRATCH] = np.inf
+    ring[:] = 0
+
+
+@njit()
+def _begin_minute(floats, minute):
+    """Put the minute that ended among the blocks and sum the last ``EWMA_BLOCKS`` afresh."""
+    width = 2 * AVERAGES
+    base = BLOCKS + ((minute - 1) % BLOCK_RING) * width
+    for k in range(width):
+        floats[base + k] = floats[CURRENT + k]
+        floats[CURRENT + k] = 0.0
+        floats[HISTORY + k] = 0.0
+    for back in range(EWMA_BLOCKS, 0, -1):
+        base = BLOCKS + ((minute - back) % BLOCK_RING) * width
+        for k in range(width):
+            floats[HISTORY + k] = floats[HISTORY + k] * MINUTE_DECAY[k] + floats[base + k]
+
+
+@njit()
+def average_second(floats, ring, second):
+    """Add one second, read back from the ring, to the exponential averages."""
+    if second % 60 == 0:
+        _begin_minute(floats, second // 60)
+    now, before = ring[second & (RING - 1)], ring[(second - 1) & (RING - 1)]
+    square = (now[SQUARES] - before[SQUARES]) / SQUARE_SCALE
+    returns = float(now[RETURNS] - before[RETURNS])
+    ticks = float(now[TICKS] - before[TICKS])
+    quoted = float(now[QUOTED] - before[QUOTED])
+    for k in range(0, 6, 2):
+        floats[CURRENT + k] = floats[CURRENT + k] * DECAY[k] + square
+        floats[CURRENT + k + 1] = floats[CURRENT + k + 1] * DECAY[k] + returns
+    for k in range(6, 10, 2):
+        floats[CURRENT + k] = floats[CURRENT + k] * DECAY[k] + ticks
+        floats[CURRENT + k + 1] = floats[CURRENT + k + 1] * DECAY[k] + quoted
+
+
+@njit()
+def forget_since(integers, floats, ring, last_second, second):
+    """Take the silent seconds after ``last_second`` out of every window: they lie in a gap."""
+    for silent in range(last_second + 1, second):
+        ring[silent & (RING - 1)] = ring[last_second & (RING - 1)]
+        place = silent & (RANGE_RING - 1)
+        floats[HIGHS + place] = floats[HIGHS + RANGE_RING + place] = 0.0
+        floats[LOWS + place] = floats[LOWS + RANGE_RING + place] = np.inf
+    floats[CURRENT:HIGHS] = 0.0
+    # A minute's sum starts from zero, so replaying whole minutes gives the same bits again.
+    for again in range(((second - 1) // 60 - EWMA_BLOCKS) * 60, second):
+        average_second(floats, ring, again)
+    integers[IN_GAP] = 1
+    integers[HAS_QUOTE] = 0
+    integers[HAS_PREVIOUS] = 0
+    integers[LAST_TICK] = 0
+
+
+@njit()
+def root_mean_square(now, before, least):
+    """Root mean square of the returns between two rows of sums; NaN below ``least`` seconds."""
+    count = now[RETURNS] - before[RETURNS]
+    if now[QUOTED] - before[QUOTED] < least or count < 1:
+        return np.nan
+    return math.sqrt((now[SQUARES] - before[SQUARES]) / SQUARE_SCALE / count)
+
+
+@njit()
+def close_second(integers, floats, ring, second, min_coverage):
+    """Close one second outside gaps: add what happened in it to the sums.
+
+    Returns the second's log return, NaN where there is none.
+    """
+    now, before = ring[second & (RING - 1)], ring[(second - 1) & (RING - 1)]
+    now[:] = before
+    log_return = np.nan
+    middle = 0.5 * (floats[BID] + floats[ASK])
+    place = second & (RANGE_RING - 1)
+    if integers[HAS_QUOTE] and second * SECOND - integers[LAST_TICK] > QUOTE_SECONDS * SECOND:
+        integers[HAS_QUOTE] = integers[HAS_PREVIOUS] = integers[LAST_TICK] = 0
+    if not integers[HAS_QUOTE]:
+        floats[HIGHS + place] = floats[HIGHS + RANGE_RING + place] = 0.0
+        floats[LOWS + place] = floats[LOWS + RANGE_RING + place] = np.inf
+        return log_return
+    now[QUOTED] += 1
+    now[TICKS] += integers[COUNT]
+    now[DELAYS] += integers[SECOND_DELAYS]
+    now[DELAY_SQUARES] += integers[SECOND_DELAY_SQUARES]
+    now[ARRIVALS] += integers[SECOND_ARRIVALS]
+    if integers[HAS_PREVIOUS]:
+        log_return = 0.0
+        if middle != floats[PREVIOUS_MID]:
+            log_return = math.log(middle / floats[PREVIOUS_MID])
+        clipped = min(max(log_return, -RETURN_CAP), RETURN_CAP)
+        size = abs(clipped)
+        now[RETURNS] += 1
+        now[SQUARES] += int(clipped * clipped * SQUARE_SCALE + 0.5)
+        now[MOVES] += math.floor(clipped * RETURN_SCALE + 0.5)
+        if integers[HAS_PREVIOUS] == 2:
+            now[PRODUCTS] += int(size * floats[PREVIOUS_RETURN] * SQUARE_SCALE + 0.5)
+            now[PAIRS] += 1
+        floats[PREVIOUS_RETURN] = size
+        integers[HAS_PREVIOUS] = 2
+    else:
+        integers[HAS_PREVIOUS] = 1
+    if floats[HIGH] > floats[LOW]:
+        width = min(math.log(floats[HIGH] / floats[LOW]), RETURN_CAP)
+        now[RANGES] += int(width * width * SQUARE_SCALE + 0.5)
+    spread = min(1e4 * (floats[ASK] - floats[BID]) / middle, SPREAD_CAP)
+    units = int(spread * SPREAD_SCALE + 0.5)
+    now[SPREADS] += units
+    now[SPREAD_SQUARES] += units * units
+    level = root_mean_square(now, ring[(second - 15) & (RING - 1)], math.ceil(15 * min_coverage))
+    if level == level:
+        units = int(min(level, LEVEL_CAP) * LEVEL_SCALE + 0.5)
+        now[LEVELS] += units
+        now[LEVEL_SQUARES] += units * units
+        now[LEVEL_COUNT] += 1
+    floats[HIGHS + place] = floats[HIGHS + RANGE_RING + place] = floats[HIGH]
+    floats[LOWS + place] = floats[LOWS + RANGE_RING + place] = floats[LOW]
+    floats[PREVIOUS_MID] = floats[HIGH] = floats[LOW] = middle
+    return log_return

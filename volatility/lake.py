@@ -1,0 +1,310 @@
+"""Keep ticks in Parquet: immutable parts that appear whole, and are read in arrival order.
+
+The lake is the system of record. Its reader needs a bounded amount of memory whatever its
+size; its order depends on nothing but names and footers, never on file times.
+
+>>> lake = Lake(Path("data/ticks"))
+>>> lake.last_offset("ticks", 0)
+-1
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from volatility import ledger
+from volatility.duplicates import duplicated
+from volatility.ledger import Gap
+from volatility.parts import LakeError, Part, Stage, limits, parse_name, read_part, readable
+from volatility.tick import LAKE_SCHEMA
+
+__all__ = ["Gap", "Lake", "LakeError", "Part", "Stage", "deduplicate"]
+
+BATCH_ROWS = 131_072
+
+
+class Lake:
+    """Read and write the Parquet lake under one folder.
+
+    Parameters
+    ----------
+    root : Path
+        Created by the first write.
+    """
+
+    def __init__(self, root: Path | str) -> None:
+        self.root = Path(root)
+        self._footers: dict[tuple[Path, int, int], Part] = {}
+
+    def write(
+        self, table: pa.Table, topic: str, partition: int, through: int | None = None
+    ) -> list[Path]:
+        """Write rows of one topic partition, one part for each symbol and UTC date.
+
+        Parameters
+        ----------
+        table : Table
+            Columns of ``LAKE_SCHEMA``, offsets ascending. The same rows again change nothing.
+        topic, partition
+            The source.
+        through : int, optional
+            Offset through which the source is held after this; the last row's where absent.
+
+        Returns
+        -------
+        list of Path
+            The parts, the one that completes the batch last.
+
+        Raises
+        ------
+        ValueError
+            When the table breaks a rule above.
+        LakeError
+            When the disk refuses; then nothing was written.
+        """
+        with self.stage(topic, partition, through) as stage:
+            stage.append(table)
+        return stage.paths
+
+    def stage(self, topic: str, partition: int, through: int | None = None) -> Stage:
+        """Open a context that gathers rows table by table and publishes them all or none."""
+        return Stage(self.root, topic, partition, through)
+
+    def symbols(self) -> list[str]:
+        """List the symbols.
+
+        Raises
+        ------
+        LakeError
+            When the lake is empty or missing.
+        """
+        return sorted({_value(path.parent.parent) for path in self._paths()})
+
+    def dates(self, symbol: str) -> list[str]:
+        """List the UTC dates of a symbol's ticks, such as ``2026-04-04``."""
+        return sorted({_value(path.parent) for path in self._paths(symbol)})
+
+    def rows(self, symbol: str) -> int:
+        """Count a symbol's rows, heartbeats included."""
+        return sum(part.rows for part in self._described(symbol))
+
+    def span(self, symbol: str) -> tuple[int, int]:
+        """Tell the least and greatest exchange time [ns] of a symbol's rows."""
+        parts = self._described(symbol)
+        return min(part.first_ns for part in parts), max(part.last_ns for part in parts)
+
+    def parts(
+        self, symbol: str, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> list[Path]:
+        """List the parts that may hold rows of ``start_ns <= time < stop_ns``, in scan order."""
+        groups = self._groups(symbol)
+        return [p.path for group in groups for p in group if _overlaps(p, start_ns, stop_ns)]
+
+    def scan(
+        self,
+        symbol: str,
+        columns: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+        batch_rows: int = BATCH_ROWS,
+    ) -> Iterator[pa.RecordBatch]:
+        """Read a symbol's rows in arrival order, a batch at a time.
+
+        Parts of one source (topic and partition) come by offset; sources by their first time.
+
+        Parameters
+        ----------
+        symbol : str
+        columns : sequence of str, optional
+            Of ``LAKE_SCHEMA``; all where absent.
+        start_ns, stop_ns : int, optional
+            Only rows with ``start_ns <= time < stop_ns`` [ns].
+        batch_rows : int
+            Greatest number of rows in a batch.
+
+        Raises
+        ------
+        LakeError
+            When the lake is empty, has no such symbol, or a part is corrupt.
+        """
+        names = list(LAKE_SCHEMA.names if columns is None else columns)
+        unknown = set(names) - set(LAKE_SCHEMA.names)
+        if unknown:
+            raise ValueError(f"the lake has no column {', '.join(sorted(unknown))}")
+        groups = [
+            [part for part in group if _overlaps(part, start_ns, stop_ns)]
+            for group in self._groups(symbol)
+        ]
+        return _scan(groups, names, start_ns, stop_ns, batch_rows)
+
+    def last_offset(self, topic: str, partition: int) -> int:
+        """Tell through which offset a topic partition is held; -1 when nothing is.
+
+        A batch that a crash has cut short between two of its parts does not count: write it
+        again from the next offset on, and its parts replace what is there.
+        """
+        pattern = f"symbol=*/date=*/part-{glob.escape(topic)}-{partition}-*.parquet"
+        names = [path for path in self.root.glob(pattern) if _source(path) == (topic, partition)]
+        return max((self._part(path).through for path in names), default=-1)
+
+    def drop(self, topic: str) -> None:
+        """Delete the parts of a topic: those that an interrupted import has left."""
+        for path in self.root.glob(f"symbol=*/date=*/part-{glob.escape(topic)}-*.parquet"):
+            if _source(path)[0] == topic:
+                path.unlink()
+
+    def digest(self, symbol: str | None = None) -> str:
+        """Hash names and contents of all parts, or of one symbol's (SHA-256, hex)."""
+        whole = hashlib.sha256()
+        for path in self._paths(symbol):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{path.relative_to(self.root).as_posix()} {content}\n".encode())
+        return whole.hexdigest()
+
+    def record_gap(
+        self, symbol: str, start_ns: int, stop_ns: int, reason: str, **detail: Any
+    ) -> None:
+        """Add a gap to the ledger ``gaps.jsonl`` beside the parts; see ``ledger.Gap``."""
+        gap = Gap(symbol, int(start_ns), int(stop_ns), reason, detail)
+        ledger.append(self.root / "gaps.jsonl", gap)
+
+    def gaps(self, symbol: str | None = None) -> list[Gap]:
+        """Read the ledger in the order in which it was written, the same entry once."""
+        return ledger.read(self.root / "gaps.jsonl", symbol)
+
+    def _paths(self, symbol: str | None = None) -> list[Path]:
+        found = sorted(p for p in self.root.glob("symbol=*/date=*/part-*") if parse_name(p))
+        if not found:
+            state = "is empty" if self.root.exists() else "does not exist"
+            raise LakeError(
+                f"the lake {self.root} {state}; fill it by `volatility simulate` or "
+                "`volatility import FILE...`"
+            )
+        if symbol is None:
+            return found
+        chosen = [path for path in found if _value(path.parent.parent) == symbol]
+        if not chosen:
+            held = ", ".join(sorted({_value(path.parent.parent) for path in found})[:20])
+            raise LakeError(f"the lake {self.root} has no symbol {symbol}; it has {held}")
+        return chosen
+
+    def _part(self, path: Path) -> Part:
+        with readable(path):
+            state = path.stat()
+        key = path, state.st_size, state.st_mtime_ns
+        if key not in self._footers:
+            self._footers[key] = read_part(path)
+        return self._footers[key]
+
+    def _described(self, symbol: str) -> list[Part]:
+        return [self._part(path) for path in self._paths(symbol)]
+
+    def _groups(self, symbol: str) -> list[list[Part]]:
+        """Order a symbol's parts; a group of several has mixed offsets, as around midnight."""
+        sources: dict[tuple[str, int], list[Part]] = defaultdict(list)
+        for part in self._described(symbol):
+            sources[part.topic, part.partition].append(part)
+        ranked: list[tuple[int, tuple[str, int], int, list[Part]]] = []
+        for source, parts in sources.items():
+            parts.sort(key=lambda part: part.first_offset)
+            latest = reached = -1
+            for part in parts:
+                latest = max(latest, part.first_ns)
+                if ranked and ranked[-1][1] == source and part.first_offset <= reached:
+                    ranked[-1][3].append(part)
+                else:
+                    ranked.append((latest, source, part.first_offset, [part]))
+                reached = max(reached, part.last_offset)
+        ranked.sort(key=lambda entry: entry[:3])
+        return [group for *_, group in ranked]
+
+
+def deduplicate(table: pa.Table) -> pa.Table:
+    """Drop the rows whose (symbol, time, trade id or else sequence) stood in an earlier row."""
+    marked = duplicated(table)
+    return table.filter(pa.array(~marked)) if marked.any() else table
+
+
+def _scan(
+    groups: list[list[Part]],
+    names: list[str],
+    start_ns: int | None,
+    stop_ns: int | None,
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    for group in groups:
+        if len(group) == 1:
+            batches = _read(group[0].path, names, start_ns, stop_ns, batch_rows)
+        else:
+            wanted = [*names, *({"offset"} - set(names))]
+            batches = _merge(
+                [_read(part.path, wanted, start_ns, stop_ns, batch_rows) for part in group],
+                batch_rows,
+            )
+        for batch in batches:
+            yield batch.select(names)
+
+
+def _read(
+    path: Path, names: list[str], start_ns: int | None, stop_ns: int | None, batch_rows: int
+) -> Iterator[pa.RecordBatch]:
+    wanted = [*names, *({"time"} - set(names))]
+    low = -(2**63) if start_ns is None else start_ns
+    high = 2**63 if stop_ns is None else stop_ns
+    # Without `pre_buffer` the file is read column chunk by column chunk: flat memory.
+    with readable(path), pq.ParquetFile(path, pre_buffer=False) as file:
+        spans = [limits(file.metadata.row_group(i), "time") for i in range(file.num_row_groups)]
+        groups = [i for i, span in enumerate(spans) if span[0] < high and low <= span[1]]
+        whole = all(low <= spans[i][0] and spans[i][1] < high for i in groups)
+        batches = file.iter_batches(
+            batch_rows, row_groups=groups, columns=wanted, use_threads=False
+        )
+        for batch in batches:
+            kept = batch.replace_schema_metadata(None)
+            if not whole:
+                time = kept.column("time").cast(pa.int64()).to_numpy()
+                kept = kept.filter(pa.array((time >= low) & (time < high)))
+            if kept.num_rows:
+                yield kept
+
+
+def _merge(streams: list[Iterator[pa.RecordBatch]], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Merge streams that each ascend by offset, an offset once, holding one batch of each."""
+    pending = [(batch, stream) for stream in streams if (batch := next(stream, None)) is not None]
+    while pending:
+        bound = min(batch.column("offset")[-1].as_py() for batch, _ in pending)
+        heads, rest = [], []
+        for batch, stream in pending:
+            cut = int(np.searchsorted(batch.column("offset").to_numpy(), bound, side="right"))
+            heads.append(batch.slice(0, cut))
+            tail = batch.slice(cut) if cut < batch.num_rows else next(stream, None)
+            if tail is not None:
+                rest.append((tail, stream))
+        pending = rest
+        merged = pa.Table.from_batches(heads).combine_chunks()
+        _, first = np.unique(merged.column("offset").to_numpy(), return_index=True)
+        yield from merged.take(pa.array(first)).to_batches(batch_rows)
+
+
+def _overlaps(part: Part, start_ns: int | None, stop_ns: int | None) -> bool:
+    after = start_ns is None or part.last_ns >= start_ns
+    return after and (stop_ns is None or part.first_ns < stop_ns)
+
+
+def _source(path: Path) -> tuple[str, int]:
+    name = parse_name(path)
+    return name[:2] if name else ("", -1)
+
+
+def _value(folder: Path) -> str:
+    return folder.name.partition("=")[2]

@@ -1,0 +1,212 @@
+"""Reach the MLflow store: connect, wait out its locks, log runs, explain its errors in a line."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import logging
+import math
+import os
+import random
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from volatility.bundle import Bundle
+from volatility.feature_table import FEATURE_NAMES
+from volatility.settings import Environment
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+    from mlflow.tracking import MlflowClient
+
+EXPERIMENT = "crypto-volatility"
+ATTEMPTS = 12
+LONGEST_PAUSE_SECONDS = 4.0
+SQLITE = "sqlite:///"
+PYFUNC_PACKAGES = ("mlflow", "msgspec", "numba", "numpy", "pandas", "pyarrow", "scikit-learn")
+_QUIET = {
+    # mlflow heeds only the word "true".
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # Seven requests with doubling pauses are four minutes of silence when a server is down.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
+}
+_CREDENTIALS = re.compile(r"//[^/@\s]+@")  # of an address: errors go to logs and to clients
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+class RegistryError(RuntimeError):
+    """A registry that cannot be used as asked; the text says why and what to do."""
+
+
+class UnknownVersionError(RegistryError):
+    """An alias or a version that the registry does not hold."""
+
+
+def connect(environment: Environment, *, create: bool = False) -> MlflowClient:
+    """Connect to the tracking store, and keep its chatter out of the terminal.
+
+    Raises
+    ------
+    UnknownVersionError
+        When the store is a SQLite file that is not there and ``create`` is False: MLflow
+        would spend seconds on creating an empty one.
+    """
+    uri = environment.mlflow_tracking_uri
+    if not create and uri.startswith(SQLITE) and not _database(uri).exists():
+        raise UnknownVersionError(f"there is no model registry at {uri}; run `volatility train`")
+    for name, value in _QUIET.items():
+        os.environ.setdefault(name, value)
+    import mlflow
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # It warns that an environment made by uv holds no pip.
+    logging.getLogger("mlflow.utils.environment").setLevel(logging.ERROR)
+    mlflow.set_tracking_uri(uri)
+    with translated(environment):
+        return patiently(MlflowClient, uri)
+
+
+@contextmanager
+def translated(environment: Environment) -> Iterator[None]:
+    """Turn what MLflow and its store raise into a ``RegistryError`` of one line."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (MlflowException, SQLAlchemyError, OSError) as error:
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        text = (
+            f"the model registry at {environment.mlflow_tracking_uri} cannot be used: "
+            f"{lines[0][:300]}; check MLFLOW_TRACKING_URI"
+        )
+        raise RegistryError(_CREDENTIALS.sub("//", text)) from error
+
+
+def patiently(
+    call: Callable[Arguments, Result], *args: Arguments.args, **kwargs: Arguments.kwargs
+) -> Result:
+    """Call the store, and again after a growing pause while another process holds its lock."""
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    for attempt in range(ATTEMPTS):
+        try:
+            return call(*args, **kwargs)
+        except (MlflowException, SQLAlchemyError) as error:
+            if attempt == ATTEMPTS - 1 or "is locked" not in str(error):
+                raise
+        pause = min(0.05 * 2**attempt, LONGEST_PAUSE_SECONDS)
+        # Apart at random, so that two processes do not meet again each time.
+        time.sleep(pause * random.uniform(0.5, 1.0))  # noqa: S311 - no secret
+    raise AssertionError("the last attempt returns or raises")
+
+
+def log_run(
+    client: MlflowClient,
+    bundle: Bundle,
+    *,
+    parameters: Mapping[str, Any],
+    metrics: Mapping[str, float],
+    artifacts: Sequence[Path],
+    tags: Mapping[str, str],
+) -> tuple[str, str]:
+    """Log a run with its model; give the run's id and the address of the model."""
+    import mlflow
+
+    experiment = _experiment(client)
+    run_id: str = patiently(client.create_run, experiment, tags=dict(tags)).info.run_id
+    with patiently(mlflow.start_run, run_id=run_id):
+        for key, value in _flat(parameters).items():
+            patiently(client.log_param, run_id, key, value)
+        patiently(client.log_param, run_id, "data_digest", bundle.specification.data_digest)
+        for key, number in metrics.items():
+            if math.isfinite(number):
+                patiently(client.log_metric, run_id, key, float(number))
+        for path in artifacts:
+            log = client.log_artifacts if path.is_dir() else client.log_artifact
+            patiently(log, run_id, str(path), "reports")
+        with tempfile.TemporaryDirectory() as folder:
+            stored = Path(folder, "bundle")  # MLflow keeps an artifact under its folder's name
+            bundle.save(stored)
+            source: str = patiently(_log_model, bundle, stored)
+    return run_id, source
+
+
+def _log_model(bundle: Bundle, stored: Path) -> str:
+    import mlflow.pyfunc
+    import pandas as pd
+
+    rows = [
+        [np.nan if value is None else value for value in row]
+        for row in bundle.specification.example_rows
+    ]
+    example = pd.DataFrame(rows, columns=list(FEATURE_NAMES), dtype=np.float64)
+    package = Path(__file__).parent
+    info = mlflow.pyfunc.log_model(
+        name="model",
+        python_model=str(package / "pyfunc_model.py"),
+        code_paths=[str(package)],
+        artifacts={"bundle": str(stored)},
+        signature=_signature(),
+        input_example=example,
+        pip_requirements=[f"{p}=={importlib.metadata.version(p)}" for p in PYFUNC_PACKAGES],
+    )
+    return str(info.model_uri)
+
+
+def _signature() -> ModelSignature:
+    """Describe the input: float64 columns, each of which may be absent; one score a row."""
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, Schema, TensorSpec
+
+    return ModelSignature(
+        inputs=Schema([ColSpec("double", name, required=False) for name in FEATURE_NAMES]),
+        outputs=Schema([TensorSpec(np.dtype(np.float64), (-1,))]),
+    )
+
+
+def _experiment(client: MlflowClient) -> str:
+    """Find or create the experiment; with SQLite its artifacts lie beside the database."""
+    from mlflow.exceptions import MlflowException
+
+    uri = client.tracking_uri
+    location = None
+    if uri.startswith(SQLITE):
+        location = (_database(uri).absolute().parent / "mlartifacts").as_uri()
+    found = patiently(client.get_experiment_by_name, EXPERIMENT)
+    if found is not None:
+        return str(found.experiment_id)
+    try:
+        return str(patiently(client.create_experiment, EXPERIMENT, location))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    return _experiment(client)  # another process made it meanwhile
+
+
+def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Write nested parameters as ``section.name``."""
+    flat: dict[str, Any] = {}
+    for key, value in parameters.items():
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+def _database(uri: str) -> Path:
+    return Path(uri.removeprefix(SQLITE).partition("?")[0])
