@@ -33,7 +33,7 @@ def cache_folder() -> Path | None:
         if b"njit" in text or path.name == "feature_table.py":
             content.update(path.name.encode() + text)
     name = PREFIX + content.hexdigest()[:16]
-    for base in (HERE / "__pycache__", Path(tempfile.gettempdir()) / "volatility"):
+    for base in (HERE / "__pycache__", Path("~/.cache/volatility").expanduser()):
         folder = base / name
         try:
             folder.mkdir(parents=True, exist_ok=True)

@@ -196,7 +196,7 @@ def _model(
     else:
         # A baseline has no threshold of its own; it gets the one that meets the alert budget
         # on these very rows, which favours it.
-        budget = settings.train.alerts_per_hour * len(data.symbols)
+        budget = settings.train.alerts_per_hour
         excess, threshold = scores, threshold_for_budget(data, scores, budget, horizon)
     alerts = asdict(alert_metrics(data, spikes, excess, threshold, horizon))
     if name == "ml":

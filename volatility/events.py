@@ -72,7 +72,7 @@ def alert_metrics(
 def threshold_for_budget(
     data: Dataset, scores: Floats, alerts_per_hour: float, horizon_seconds: int
 ) -> float:
-    """Find the lowest threshold whose alert episodes stay within a budget per hour.
+    """Find the lowest threshold whose alert episodes stay within a budget per symbol and hour.
 
     It is sought among the quantiles of the scores, in steps of half a percent; when even the
     highest scores exceed the budget, it lies just above them all.

@@ -70,7 +70,7 @@ def fit_bundle(data: Dataset, settings: Settings) -> Bundle:
     baselines = fit_baselines(fit, fit_spikes, label)
     by_name = {b.name: b.score(calibration.rows) for b in baselines if b.name in ROW_BASELINES}
     best = max(by_name, key=lambda name: average_precision(calibration_spikes, by_name[name]))
-    budget = options.alerts_per_hour * len(data.symbols)
+    budget = options.alerts_per_hour
 
     inputs = data.rows[:, INPUT_COLUMNS]
     missing = np.isnan(inputs)

@@ -26,10 +26,14 @@ from volatility.bundle import Bundle, BundleError
 from volatility.tracking import (
     RegistryError,
     UnknownVersionError,
+    aliases,
     connect,
+    exists,
     log_run,
     patiently,
+    registered_tags,
     translated,
+    versions,
 )
 
 if TYPE_CHECKING:
@@ -200,7 +204,7 @@ def promote(version: str, *, evidence: Mapping[str, Any]) -> None:
         found = _find(client, name, None, version)
         text = json.dumps(dict(evidence), default=str, sort_keys=True)
         patiently(client.set_model_version_tag, name, found.version, EVIDENCE_TAG, text)
-        before = _aliases(client, name).get(CHAMPION)
+        before = aliases(client, name).get(CHAMPION)
         if before == str(found.version):
             return
         if before is not None:
@@ -229,15 +233,15 @@ def rollback() -> tuple[str, str | None]:
     name = environment.model_name
     client = connect(environment)
     with translated(environment):
-        left = _aliases(client, name).get(CHAMPION)
+        left = aliases(client, name).get(CHAMPION)
         steps = {
             key: value
-            for key, value in _registered_tags(client, name).items()
+            for key, value in registered_tags(client, name).items()
             if key.startswith(HISTORY_PREFIX)
         }
         for key in sorted(steps, reverse=True):
             target = steps[key]
-            if target != left and _exists(client, name, target):
+            if target != left and exists(client, name, target):
                 patiently(client.set_registered_model_alias, name, CHAMPION, target)
                 patiently(client.delete_registered_model_tag, name, key)
                 return target, left
@@ -261,7 +265,10 @@ def latest() -> str | None:
 def version_of(digest: str) -> str | None:
     """Give the version that holds the bundle of a digest, or None."""
     environment = settings.environment()
-    client = connect(environment)
+    try:
+        client = connect(environment)
+    except UnknownVersionError:
+        return None
     with translated(environment):
         known = _with_digest(client, environment.model_name, digest)
         return str(known[0].version) if known else None
@@ -269,9 +276,12 @@ def version_of(digest: str) -> str | None:
 
 def _alias(alias: str) -> str | None:
     environment = settings.environment()
-    client = connect(environment)
+    try:
+        client = connect(environment)
+    except UnknownVersionError:  # no registry yet, so nobody has the alias
+        return None
     with translated(environment):
-        return _aliases(client, environment.model_name).get(alias)
+        return aliases(client, environment.model_name).get(alias)
 
 
 def _load(folder: Path) -> Bundle:
@@ -297,56 +307,25 @@ def _parse(reference: str, name: str) -> tuple[str, str | None, str | None]:
 
 def _find(client: MlflowClient, name: str, alias: str | None, version: str | None) -> ModelVersion:
     """Look a version up by its alias or number."""
-    aliases = _aliases(client, name)
-    if alias is not None and alias not in aliases:
-        known = ", ".join(sorted(aliases)) or "none"
+    places = aliases(client, name)
+    if alias is not None and alias not in places:
+        known = ", ".join(sorted(places)) or "none"
         raise UnknownVersionError(
             f"no version of {name} has the alias {alias!r} (aliases: {known}); "
             "run `volatility train`, then `volatility promote`"
         )
-    number = aliases[alias] if alias is not None else str(version)
-    if not number.isdigit() or not _exists(client, name, number):
+    number = places[alias] if alias is not None else str(version)
+    if not number.isdigit() or not exists(client, name, number):
         raise UnknownVersionError(f"{name} has no version {number!r}; run `volatility train`")
     return patiently(client.get_model_version, name, number)
 
 
-def _exists(client: MlflowClient, name: str, version: str) -> bool:
-    return any(str(v.version) == version for v in _versions(client, name))
-
-
-def _versions(client: MlflowClient, name: str) -> list[ModelVersion]:
-    """List every version, the oldest first."""
-    found: list[ModelVersion] = []
-    token: str | None = None
-    while True:
-        page = patiently(client.search_model_versions, f"name='{name}'", page_token=token)
-        found.extend(page)
-        token = page.token
-        if not token:
-            return sorted(found, key=lambda version: int(version.version))
-
-
 def _with_digest(client: MlflowClient, name: str, digest: str) -> list[ModelVersion]:
-    return [v for v in _versions(client, name) if v.tags.get(DIGEST_TAG) == digest]
-
-
-def _registered(client: MlflowClient, name: str) -> Any | None:
-    found = patiently(client.search_registered_models, f"name='{name}'")
-    return found[0] if found else None
-
-
-def _aliases(client: MlflowClient, name: str) -> dict[str, str]:
-    model = _registered(client, name)
-    return {} if model is None else {k: str(v) for k, v in model.aliases.items()}
-
-
-def _registered_tags(client: MlflowClient, name: str) -> dict[str, str]:
-    model = _registered(client, name)
-    return {} if model is None else dict(model.tags)
+    return [v for v in versions(client, name) if v.tags.get(DIGEST_TAG) == digest]
 
 
 def _alias_of(client: MlflowClient, name: str, version: str) -> str | None:
-    carried = sorted(a for a, number in _aliases(client, name).items() if number == version)
+    carried = sorted(a for a, number in aliases(client, name).items() if number == version)
     return CHAMPION if CHAMPION in carried else next(iter(carried), None)
 
 
@@ -374,7 +353,7 @@ def _move_challenger(client: MlflowClient, name: str, version: str) -> None:
     """Set the alias, and again while another process registers a newer version meanwhile."""
     while True:
         patiently(client.set_registered_model_alias, name, CHALLENGER, version)
-        newest = str(_versions(client, name)[-1].version)
+        newest = str(versions(client, name)[-1].version)
         if int(newest) <= int(version):
             return
         version = newest

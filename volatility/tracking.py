@@ -22,6 +22,7 @@ from volatility.feature_table import FEATURE_NAMES
 from volatility.settings import Environment
 
 if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
     from mlflow.models import ModelSignature
     from mlflow.tracking import MlflowClient
 
@@ -143,6 +144,40 @@ def log_run(
             bundle.save(stored)
             source: str = patiently(_log_model, bundle, stored)
     return run_id, source
+
+
+def versions(client: MlflowClient, name: str) -> list[ModelVersion]:
+    """List every version, the oldest first."""
+    found: list[ModelVersion] = []
+    token: str | None = None
+    while True:
+        page = patiently(client.search_model_versions, f"name='{name}'", page_token=token)
+        found.extend(page)
+        token = page.token
+        if not token:
+            return sorted(found, key=lambda version: int(version.version))
+
+
+def exists(client: MlflowClient, name: str, version: str) -> bool:
+    """Tell whether the model has a version of this number."""
+    return any(str(v.version) == version for v in versions(client, name))
+
+
+def aliases(client: MlflowClient, name: str) -> dict[str, str]:
+    """Give the version of each alias; none for a model that is not registered."""
+    model = _registered(client, name)
+    return {} if model is None else {k: str(v) for k, v in model.aliases.items()}
+
+
+def registered_tags(client: MlflowClient, name: str) -> dict[str, str]:
+    """Give the tags of the model itself, not of a version."""
+    model = _registered(client, name)
+    return {} if model is None else dict(model.tags)
+
+
+def _registered(client: MlflowClient, name: str) -> Any | None:
+    found = patiently(client.search_registered_models, f"name='{name}'")
+    return found[0] if found else None
 
 
 def _log_model(bundle: Bundle, stored: Path) -> str:

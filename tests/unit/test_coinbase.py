@@ -225,6 +225,7 @@ def test_times_are_read_to_the_nanosecond(microseconds, nanosecond):
     assert parse_time(f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction}Z") == whole
     assert parse_time(f"{moment:%Y-%m-%d %H:%M:%S}.{fraction} +0000 UTC") == whole
     assert parse_time(f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction}-01:30") == whole + 5400 * 10**9
+    assert parse_time(f"{moment:%Y-%m-%dT%H:%M:%S}.{fraction}+0130") == whole - 5400 * 10**9
     stripped = fraction.rstrip("0")
     assert parse_time(f"{moment:%Y-%m-%dT%H:%M:%S}{'.' * bool(stripped)}{stripped}Z") == whole
 

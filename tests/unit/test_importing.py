@@ -129,7 +129,8 @@ def test_bad_ticks_are_counted_by_reason_and_kept(lake, tmp_path):
 
 
 def test_other_types_of_columns_are_taken(lake, tmp_path):
-    moments = pa.array([NOON // 1000, -(2**63) + 1], pa.timestamp("us"))
+    wraps = NOON // 1000 - 2**61  # a thousand times that is noon, modulo 2 to the 64th
+    moments = pa.array([NOON // 1000, wraps], pa.timestamp("us"))
     path = write(
         tmp_path / "a.parquet",
         2,
@@ -235,6 +236,14 @@ def test_wire_messages_become_ticks_and_heartbeats_move_their_symbols(lake, tmp_
     assert seconds(lake) == [1.0, 2.5]
     assert [row["offset"] for row in rows(lake, "ETH-USD")] == [1, 3]
     assert [row["price"] for row in rows(lake, "ETH-USD")] == [100.0, None]
+
+
+def test_a_heartbeat_moves_a_subscribed_symbol_that_has_not_traded_yet(lake, tmp_path):
+    answer = {"ticker": ["BTC-USD"], "heartbeats": ["heartbeats"], "level2": ["ETH-USD"]}
+    subscribed = {"channel": "subscriptions", "events": [{"subscriptions": answer}]}
+    path = lines(tmp_path / "a.ndjson", json.dumps(subscribed), heartbeat(1, 1))
+    assert import_files([path], lake).rows == 1
+    assert (lake.symbols(), seconds(lake)) == (["BTC-USD"], [1.5])
 
 
 def test_a_new_connection_is_a_gap_and_forgets_its_subscriptions(lake, tmp_path):
@@ -392,6 +401,7 @@ def test_an_import_cut_short_is_begun_anew(lake, tmp_path, monkeypatch):
     stray.write_bytes(lake.parts("BTC-USD")[1].read_bytes())  # of a version with other chunks
     assert import_files([path], lake) == report
     assert seconds(lake) == [0, 86_400, 172_800]
+    assert (len(lake.parts("BTC-USD")), lake.rows("BTC-USD")) == (3, 3)
 
 
 def test_a_full_disk_stops_the_import_with_nothing_written(lake, tmp_path, monkeypatch):

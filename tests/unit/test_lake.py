@@ -81,6 +81,8 @@ def test_late_ticks_around_midnight_keep_their_place(lake):
     assert offsets(lake, batch_rows=1) == list(range(7))
     assert offsets(lake, start_ns=MIDNIGHT) == [1, 3, 4, 6]
     assert offsets(lake, stop_ns=MIDNIGHT, batch_rows=2) == [0, 2, 5]
+    bounds = {"start_ns": MIDNIGHT - 2 * SECOND, "stop_ns": MIDNIGHT + 3 * SECOND}
+    assert offsets(lake, **bounds) == [0, 1, 2, 3]
 
 
 @given(st.data())

@@ -222,7 +222,7 @@ def test_mlflows_own_interface_gives_the_same_scores(store, tmp_path):
 
 def test_a_locked_store_is_waited_for(monkeypatch):
     pauses: list[float] = []
-    monkeypatch.setattr(tracking.time, "sleep", pauses.append)
+    monkeypatch.setattr("volatility.tracking.time.sleep", pauses.append)
 
     def locked_until(attempt):
         if len(pauses) < attempt:

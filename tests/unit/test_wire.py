@@ -134,7 +134,7 @@ def test_the_answer_holds_what_the_contract_names_in_its_order(variant):
         "volatility_score", "scores", "spike", "threshold", "out_of_distribution",
         "model_name", "model_version", "model_variant", "version", "ts", "latency_ms",
     ]  # fmt: skip
-    scores = small_bundle().as_variant(variant).score(rows).tolist()  # type: ignore[arg-type]
+    scores = small_bundle().as_variant(variant).score(rows).tolist()
     assert content["scores"] == scores
     assert content["volatility_score"] == scores[-1]
     assert content["spike"] == [score >= content["threshold"] for score in scores]

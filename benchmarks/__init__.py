@@ -1,0 +1,1 @@
+"""Measure this project beside what a user would pick instead."""

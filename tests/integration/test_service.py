@@ -1,0 +1,174 @@
+"""The HTTP contract, on a real ``bentoml serve``."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.bundles import random_rows, small_bundle
+from tests.registries import make_registry, register_small
+from tests.serving import ROOT, Running, serve
+from volatility import packaging, registry
+from volatility.feature_table import FEATURE_NAMES, INDEX, MODEL_INPUTS
+from volatility.features import FeatureEngine
+from volatility.tick import Tick, encode
+
+SECOND = 1_000_000_000
+START = 1_775_337_223 * SECOND
+ROW = {"midprice": 68000.5, "spread": 1.2, "trade_intensity": 14, "volatility_30s": 0.02}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """Make a registry with a champion and a newer challenger."""
+    folder = tmp_path_factory.mktemp("registry")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_TRACKING_URI", make_registry(folder))
+        patch.setenv("BENTOML_HOME", str(folder / "bentoml"))
+        register_small(folder, seed=0)
+        register_small(folder, seed=1)
+        registry.promote("1", evidence={})
+        yield folder
+
+
+@pytest.fixture(scope="module")
+def service(store, tmp_path_factory):
+    with serve(tmp_path_factory.mktemp("serve"), {}) as running:
+        yield running
+
+
+def test_the_four_features_of_the_contract_are_scored(service: Running):
+    response = service.client.post("/predict", json={"rows": [ROW]})
+    assert response.status_code == 200
+    content = response.json()
+    assert list(content) == [
+        "volatility_score", "scores", "spike", "threshold", "out_of_distribution",
+        "model_name", "model_version", "model_variant", "version", "ts", "latency_ms",
+    ]  # fmt: skip
+    assert (content["model_name"], content["model_version"]) == ("crypto-vol-ml", "1")
+    assert (content["model_variant"], content["version"]) == ("ml", "1")
+
+
+def test_http_gives_the_scores_of_the_bundle_to_the_last_bit(service: Running):
+    rows = random_rows(1000)
+    # What the features sent determine would be filled in: the model's inputs alone do not.
+    rows[:, ~np.isin(FEATURE_NAMES, MODEL_INPUTS)] = np.nan
+    rows[:, INDEX["microprice_distance_bps"]] = 0.5
+    body = [
+        {name: value for name, value in zip(FEATURE_NAMES, row, strict=True) if value == value}
+        for row in rows.tolist()
+    ]
+    content = service.client.post("/predict", json={"rows": body}).json()
+    assert content["scores"] == small_bundle().score(rows).tolist()
+    assert len(set(content["scores"])) > 10
+
+
+def test_ticks_give_the_scores_of_the_live_engine(service: Running):
+    random = np.random.default_rng(0)
+    times = START + np.cumsum(random.exponential(0.5 * SECOND, 1500).astype(np.int64))
+    mids = (68_000.0 * np.exp(np.cumsum(random.normal(0.0, 1e-5, 1500)))).tolist()
+    ticks = [
+        Tick("BTC-USD", int(time), mid, mid - 0.1, mid + 0.1)
+        for time, mid in zip(times, mids, strict=True)
+    ]
+    engine = FeatureEngine()
+    rows = np.array([row.values for tick in ticks for row in engine.update(tick)])
+    body = b'{"ticks":[' + b",".join(encode(tick) for tick in ticks) + b"]}"
+    content = service.client.post("/predict/ticks", content=body).json()
+    live = small_bundle().score(rows).tolist()
+    assert content["scores"] == live[-len(content["scores"]) :]
+    assert 300 < len(content["scores"]) < len(live)
+    refused = service.client.post(
+        "/predict/ticks", content=b'{"ticks":[' + encode(ticks[0]) + b"]}"
+    )
+    assert refused.status_code == 422
+    assert "too few ticks" in refused.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("body", "row", "field"),
+    [
+        ('{"rows": [{"spread": 1}, {"spread": NaN}]}', 1, "spread"),
+        ('{"rows": [{"spread": -Infinity}]}', 0, "spread"),
+        ('{"rows": [{"spread": true}]}', 0, "spread"),
+        ('{"rows": [{"price": 1}]}', 0, "price"),
+        ('{"rows": []}', None, None),
+        ('{"rows": [' + ",".join(["{}"] * 1001) + "]}", None, None),
+        ("rows", None, None),
+    ],
+)
+def test_bad_input_is_refused_in_json_and_floods_no_log(service: Running, body, row, field):
+    response = service.client.post("/predict", content=body)
+    assert 400 <= response.status_code < 500
+    content = response.json()
+    assert (content["row"], content["field"]) == (row, field)
+    assert "\n" not in content["error"]
+    assert "Traceback" not in service.log.read_text()
+
+
+def test_the_other_routes_answer(service: Running):
+    assert service.client.get("/health").json()["status"] == "ok"
+    version = service.client.get("/version").json()
+    assert (version["version"], version["alias"], version["variant"]) == ("1", "champion", "ml")
+    assert version["reason"] is None
+    assert version["metrics"] == {"pr_auc": 0.3}
+    for route in ("/livez", "/readyz", "/docs", "/static_content/swagger-ui-bundle.js"):
+        assert service.client.get(route).status_code == 200
+    assert "/predict/ticks" in service.client.get("/docs.json").json()["paths"]
+
+
+def test_metrics_count_what_was_done(service: Running):
+    def read() -> dict[str, float]:
+        lines = service.client.get("/metrics").text.splitlines()
+        return {
+            line.rpartition(" ")[0]: float(line.rpartition(" ")[2])
+            for line in lines
+            if line.startswith("volatility_")
+        }
+
+    model = '{model_variant="ml",model_version="1"}'
+    service.client.post("/predict", json={"rows": [ROW]})
+    before = read()
+    service.client.post("/predict", json={"rows": [ROW] * 5})
+    service.client.post("/predict", json={"rows": []})
+    after = read()
+    assert after[f"volatility_predictions_total{model}"] == (
+        before[f"volatility_predictions_total{model}"] + 5
+    )
+    empty = 'volatility_rejected_requests_total{reason="empty"}'
+    assert after[empty] == before.get(empty, 0) + 1
+    count = 'volatility_prediction_latency_seconds_count{route="/predict"}'
+    assert after[count] == before[count] + 1
+    smallest = 'volatility_prediction_latency_seconds_bucket{le="5e-05",route="/predict"}'
+    assert smallest in after
+    assert f"volatility_spikes_total{model}" in after
+    assert f"volatility_out_of_distribution_rows_total{model}" in after
+    (info,) = (line for line in after if line.startswith("volatility_model_info"))
+    assert 'model_version="1"' in info
+    assert 'alias="champion"' in info
+
+
+def test_a_bento_brings_its_model_along(store, tmp_path):
+    tag = packaging.package(ROOT)
+    nowhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none/mlflow.db"}
+    with serve(tmp_path, nowhere, tag) as running:
+        version = running.client.get("/version").json()
+        assert (version["version"], version["variant"]) == ("1", "ml")
+        assert version["digest"] == small_bundle().digest
+        assert running.client.post("/predict", json={"rows": [ROW]}).status_code == 200
+    assert not (tmp_path / "none").exists()
+    assert not (ROOT / "service" / packaging.MODEL_FOLDER).exists()
+
+
+def test_without_a_model_the_service_starts_and_says_what_to_do(tmp_path):
+    nowhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none/mlflow.db"}
+    with serve(tmp_path, nowhere) as running:
+        for response in (
+            running.client.get("/health"),
+            running.client.post("/predict", json={"rows": [ROW]}),
+        ):
+            assert response.status_code == 503
+            assert "run `volatility train`" in response.json()["error"]
+        assert running.client.get("/readyz").status_code == 503
+        assert running.client.get("/livez").status_code == 200
+    assert not (tmp_path / "none").exists()
