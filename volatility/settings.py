@@ -60,7 +60,7 @@ class Label(Section, frozen=True):
 
 
 class Train(Section, frozen=True):
-    """Walk-forward folds, calibration share, alert budget [per symbol and hour] and tree parameters."""
+    """Folds, calibration share, alert budget [per symbol and hour] and tree parameters."""
 
     folds: Count = 4
     calibration_share: Share = 0.25
