@@ -181,8 +181,11 @@ def load(folder: Path) -> Bundle:
     """
     try:
         specification = msgspec.json.decode((folder / MODEL_FILE).read_bytes(), type=Specification)
-        with np.load(folder / TREES_FILE, allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        with (folder / TREES_FILE).open("rb") as file:
+            if not zipfile.is_zipfile(file):  # numpy would take it for a pickle
+                raise BundleError(f"{folder / TREES_FILE} is damaged")
+            with np.load(file, allow_pickle=False) as stored:
+                arrays = {name: stored[name] for name in stored.files}
         if specification.format != FORMAT:
             raise BundleError(f"bundle format {specification.format} is not {FORMAT}")
         read = trees.from_arrays(arrays, len(specification.inputs))

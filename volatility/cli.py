@@ -11,20 +11,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-QUIET = {
-    "DO_NOT_TRACK": "1",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "BENTOML_DO_NOT_TRACK": "True",
-    "DVC_NO_ANALYTICS": "1",
-}
-for _name, _value in QUIET.items():  # before any of the packages is imported
-    os.environ.setdefault(_name, _value)
+import click
 
-import click  # noqa: E402  (the packages read the variables above when imported)
-
-from volatility import settings as settings_module  # noqa: E402
-from volatility.settings import Settings  # noqa: E402
+from volatility import settings as settings_module
+from volatility.settings import Settings
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY = click.Path(exists=True, path_type=Path)

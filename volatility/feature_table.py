@@ -139,7 +139,7 @@ FEATURES: tuple[Feature, ...] = (
         "volatility_of_volatility_300s",
         "1",
         300,
-        COVERED,
+        COVERED + ", each with a realised_volatility_15s",
         "Deviation over mean of realised_volatility_15s.",
     ),
 )

@@ -220,24 +220,40 @@ def build_features(
     """
     building = folder.with_name(folder.name + ".building")
     shutil.rmtree(building, ignore_errors=True)
+    try:
+        total = _build(lake, building, settings, progress)
+        if not total["rows"]:
+            raise FeaturesError("the lake closes no step: it needs ticks of more than one second")
+        _replace(building, folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return total
+
+
+def _build(lake: TickScan, folder: Path, settings: Features, progress: bool) -> dict[str, int]:
     total = {"rows": 0, "late": 0, "duplicates": 0}
     with tqdm(unit=" rows", desc="features", disable=None if progress else True) as bar:
         for symbol in lake.symbols():
             counts: dict[str, int] = {}
             scan = lake.scan(symbol, columns=list(TICK_COLUMNS))
-            with _DayWriter(building / f"symbol={symbol}") as writer:
+            with _DayWriter(folder / f"symbol={symbol}") as writer:
                 for time, rows in feature_batches(scan, settings, counts):
                     writer.write(time, rows)
                     total["rows"] += len(time)
                     bar.update(len(time))
             total["late"] += counts["late"]
             total["duplicates"] += counts["duplicates"]
-    if not total["rows"]:
-        shutil.rmtree(building, ignore_errors=True)
-        raise FeaturesError("the lake closes no step: it needs ticks of more than one second")
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(building, folder)
     return total
+
+
+def _replace(building: Path, folder: Path) -> None:
+    """Put a built folder in the old one's place; a crash never leaves a part of either there."""
+    old = folder.with_name(folder.name + ".old")
+    shutil.rmtree(old, ignore_errors=True)
+    if folder.exists():
+        os.replace(folder, old)
+    os.replace(building, folder)
+    shutil.rmtree(old, ignore_errors=True)
 
 
 class _DayWriter:
