@@ -36,7 +36,9 @@ def forward_volatility(frame: FeatureFrame, horizon_seconds: int) -> Floats:
     returns = frame.column("log_return_1s")
     age = frame.column("seconds_since_record")
     broken = np.isnan(returns)
-    for last in np.flatnonzero(broken[1:] | (np.diff(second) > 1)):
+    # What the last silence will turn out to be is not known yet, so it counts as a gap.
+    ends = np.append(broken[1:] | (np.diff(second) > 1), True)
+    for last in np.flatnonzero(ends[:count]):
         first_silent = -int(-(frame.time[last] - age[last] * SECOND) // SECOND) + 1
         silent = np.searchsorted(second, first_silent)
         broken[silent : last + 1] = True

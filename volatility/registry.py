@@ -59,6 +59,7 @@ __all__ = [
     "register",
     "resolve",
     "rollback",
+    "version_of",
 ]
 
 
