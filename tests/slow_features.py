@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -92,7 +93,7 @@ def read(records: Sequence[Record]) -> Stream:
             for name in ("bid", "ask", "bid_size", "ask_size", "returns", "high", "low")
         },
     )
-    for number, (before, after) in enumerate(zip(moments, moments[1:], strict=False), start=1):
+    for number, (before, after) in enumerate(pairwise(moments), start=1):
         if after - before > GAP * SECOND:
             result.gap[step(before) + 1 - first : step(after) - first] = number
             result.resumed[step(after) - first :] = step(after)

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -135,12 +137,13 @@ class Bundle:
         return content.hexdigest()
 
     def verify(self) -> None:
-        """Check the feature table and that the stored example rows score as stored.
+        """Check the feature table, and that the stored example rows score as stored.
 
         Raises
         ------
         BundleError
-            When the model was trained on another table or scores differently here.
+            When the model was trained on another table, is not described in full or scores
+            differently here.
         """
         spec = self.specification
         if spec.feature_digest != table_digest() or spec.inputs != MODEL_INPUTS:
@@ -148,6 +151,10 @@ class Bundle:
                 "the model was trained with another feature table; train it again, or run the "
                 "version of this service that trained it"
             )
+        described = {len(spec.lowest), len(spec.highest), len(spec.may_be_missing)}
+        names = [baseline.name for baseline in spec.baselines]
+        if described != {len(MODEL_INPUTS)} or spec.best_baseline not in names:
+            raise BundleError("the model's description is not complete; train it again")
         rows = np.array(
             [[np.nan if v is None else v for v in row] for row in spec.example_rows]
         ).reshape(-1, len(FEATURE_NAMES))
@@ -170,6 +177,20 @@ class Bundle:
 
 INPUT_COLUMNS = np.array([INDEX[name] for name in MODEL_INPUTS])
 
+# What a damaged file makes the readers of JSON, zip and npy raise.
+DAMAGE = (
+    EOFError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    ValueError,
+    msgspec.MsgspecError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
+
 
 def load(folder: Path) -> Bundle:
     """Read and verify a bundle; nothing in it is executed.
@@ -183,16 +204,16 @@ def load(folder: Path) -> Bundle:
         specification = msgspec.json.decode((folder / MODEL_FILE).read_bytes(), type=Specification)
         with (folder / TREES_FILE).open("rb") as file:
             if not zipfile.is_zipfile(file):  # numpy would take it for a pickle
-                raise BundleError(f"{folder / TREES_FILE} is damaged")
+                raise ValueError(f"{TREES_FILE} is damaged")
             with np.load(file, allow_pickle=False) as stored:
                 arrays = {name: stored[name] for name in stored.files}
         if specification.format != FORMAT:
             raise BundleError(f"bundle format {specification.format} is not {FORMAT}")
-        read = trees.from_arrays(arrays, len(specification.inputs))
+        bundle = Bundle(specification, trees.from_arrays(arrays, len(specification.inputs)))
+        bundle.verify()
     except BundleError:
         raise
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, msgspec.MsgspecError) as error:
-        raise BundleError(f"{folder} holds no usable model: {error}") from error
-    bundle = Bundle(specification, read)
-    bundle.verify()
+    except DAMAGE as error:
+        text = f"{folder} holds no usable model ({error}); run `volatility train`"
+        raise BundleError(text) from error
     return bundle

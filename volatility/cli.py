@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,18 @@ REPORTS = click.option("--reports", type=FOLDER, default="reports", show_default
 class Cli(click.Group):
     """Turn the errors that a user can mend into one line and exit code 1."""
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """List the commands of the domain and those that the other rooms add."""
+        return sorted({*super().list_commands(ctx), *(point.name for point in _added())})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Find a command; one of another room is imported only now."""
+        for point in _added():
+            if point.name == cmd_name:
+                command: click.Command = point.load()
+                return command
+        return super().get_command(ctx, cmd_name)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the sub-command."""
         try:
@@ -50,8 +63,13 @@ class Cli(click.Group):
             sys.exit(1)
 
 
+def _added() -> tuple[EntryPoint, ...]:
+    """Find the commands of the rooms above the domain, which it must not import."""
+    return tuple(entry_points(group="volatility.commands"))
+
+
 def _ours(error: Exception) -> bool:
-    return type(error).__module__.split(".")[0] == "volatility"
+    return type(error).__module__.split(".")[0] in {"volatility", "streaming"}
 
 
 @click.group(cls=Cli, context_settings={"help_option_names": ["-h", "--help"]})

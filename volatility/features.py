@@ -28,6 +28,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
@@ -164,7 +165,7 @@ def columns(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.generic], ...]:
     """Read a batch of ticks as the kernel's arrays: time, four of the quote, identifier."""
     identifier = batch.column("trade_id")
     if identifier.null_count:
-        identifier = pa.compute.coalesce(identifier, batch.column("sequence"))
+        identifier = pc.coalesce(identifier, batch.column("sequence"))
     return (
         batch.column("time").cast(pa.int64()).to_numpy(),
         *(

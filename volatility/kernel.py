@@ -25,15 +25,12 @@ from volatility.kernel_state import (
     GAP_END,
     HAS_QUOTE,
     HIGH,
-    HIGHS,
     IN_GAP,
     LAST_RECORD,
     LAST_TICK,
     LATE,
     LOW,
-    LOWS,
     OPEN,
-    RANGE_RING,
     RING,
     SECOND,
     SECOND_ARRIVALS,
@@ -43,7 +40,14 @@ from volatility.kernel_state import (
     SEEN_ID,
     SEEN_TIME,
 )
-from volatility.kernel_sums import average_second, clear, close_second, forget_since
+from volatility.kernel_sums import (
+    average_second,
+    clear,
+    close_second,
+    copy_sums,
+    forget_since,
+    note_range,
+)
 
 
 @njit(nogil=True)
@@ -78,7 +82,6 @@ def advance(
         ``out`` might not hold what the next one closes: call again with an empty ``out``.
     """
     gap_seconds, min_coverage, min_baseline = rules
-    bits = floats.view(np.int64)
     rows = 0
     room = len(out_time) - gap_seconds - 2
     open_second = integers[OPEN]
@@ -101,8 +104,8 @@ def advance(
                         average_second(floats, ring, second)
                         if integers[HAS_QUOTE]:
                             write_row(
-                                integers, floats, bits, ring, second, log_return,
-                                min_coverage, min_baseline, out[rows],
+                                integers, floats, ring, second, log_return,
+                                min_coverage, min_baseline, out, rows,
                             )  # fmt: skip
                             out_time[rows] = second * SECOND
                             rows += 1
@@ -114,10 +117,8 @@ def advance(
                         if not integers[IN_GAP]:
                             last = (integers[LAST_RECORD] - 1) // SECOND + 1
                             forget_since(integers, floats, ring, last, second)
-                        ring[second & (RING - 1)] = ring[(second - 1) & (RING - 1)]
-                        place = second & (RANGE_RING - 1)
-                        floats[HIGHS + place] = floats[HIGHS + RANGE_RING + place] = 0.0
-                        floats[LOWS + place] = floats[LOWS + RANGE_RING + place] = np.inf
+                        copy_sums(ring, second & (RING - 1), (second - 1) & (RING - 1))
+                        note_range(floats, second, 0.0, np.inf)
                         average_second(floats, ring, second)
                     integers[COUNT] = 0
                     integers[SECOND_DELAYS] = 0

@@ -6,7 +6,7 @@ import numpy as np
 
 SECOND = 1_000_000_000
 RING = 2048  # seconds of cumulative sums kept; a power of two above every window
-RANGE_RING = 512  # seconds of highs and lows kept, stored twice so that windows are contiguous
+RANGE_RING = 512  # seconds of highs and lows kept: of 1, of 5 and of 60 s, one after the other
 SEEN = 1024  # identifiers of the open second kept against duplicates
 EWMA_BLOCKS = 20  # whole minutes an exponential average looks back
 QUOTE_SECONDS = 300  # an older quote is not known any more, heartbeats or not
@@ -43,9 +43,8 @@ HISTORY = CURRENT + 2 * AVERAGES
 BLOCKS = HISTORY + 2 * AVERAGES
 BLOCK_RING = 32
 HIGHS = BLOCKS + BLOCK_RING * 2 * AVERAGES
-LOWS = HIGHS + 2 * RANGE_RING
-SCRATCH = LOWS + 2 * RANGE_RING
-FLOATS = SCRATCH + 2
+LOWS = HIGHS + 3 * RANGE_RING
+FLOATS = LOWS + 3 * RANGE_RING
 
 DECAY = np.array([0.5 ** (1.0 / h) for h in HALF_LIVES for _ in range(2)])
 MINUTE_DECAY = DECAY**60

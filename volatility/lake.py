@@ -39,10 +39,13 @@ class Lake:
     ----------
     root : Path
         Created by the first write.
+    schema : pyarrow.Schema
+        Columns of the parts; among them symbol, time, partition and offset.
     """
 
-    def __init__(self, root: Path | str) -> None:
+    def __init__(self, root: Path | str, schema: pa.Schema = LAKE_SCHEMA) -> None:
         self.root = Path(root)
+        self.schema = schema
         self._footers: dict[tuple[Path, int, int], Part] = {}
 
     def write(
@@ -53,7 +56,7 @@ class Lake:
         Parameters
         ----------
         table : Table
-            Columns of ``LAKE_SCHEMA``, offsets ascending. The same rows again change nothing.
+            Columns of the schema, offsets ascending. The same rows again change nothing.
         topic, partition
             The source.
         through : int, optional
@@ -77,7 +80,7 @@ class Lake:
 
     def stage(self, topic: str, partition: int, through: int | None = None) -> Stage:
         """Open a context that gathers rows table by table and publishes them all or none."""
-        return Stage(self.root, topic, partition, through)
+        return Stage(self.root, self.schema, topic, partition, through)
 
     def symbols(self) -> list[str]:
         """List the symbols.
@@ -125,7 +128,7 @@ class Lake:
         ----------
         symbol : str
         columns : sequence of str, optional
-            Of ``LAKE_SCHEMA``; all where absent.
+            Of the schema; all where absent.
         start_ns, stop_ns : int, optional
             Only rows with ``start_ns <= time < stop_ns`` [ns].
         batch_rows : int
@@ -136,8 +139,8 @@ class Lake:
         LakeError
             When the lake is empty, has no such symbol, or a part is corrupt.
         """
-        names = list(LAKE_SCHEMA.names if columns is None else columns)
-        unknown = set(names) - set(LAKE_SCHEMA.names)
+        names = list(self.schema.names if columns is None else columns)
+        unknown = set(names) - set(self.schema.names)
         if unknown:
             raise ValueError(f"the lake has no column {', '.join(sorted(unknown))}")
         groups = [

@@ -12,6 +12,8 @@ a finished batch.
 
 from __future__ import annotations
 
+import fcntl
+import glob
 import os
 import re
 import secrets
@@ -26,7 +28,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from volatility.tick import LAKE_SCHEMA, SYMBOL
+from volatility.tick import SYMBOL
 
 DAY_NS = 86_400_000_000_000
 ROW_GROUP_ROWS = 131_072
@@ -41,7 +43,14 @@ _THROUGH = b"volatility.through"
 _FORMAT: dict[str, Any] = {
     "compression": "zstd",
     "compression_level": 1,
-    "use_dictionary": ["symbol", "side", "partition"],
+    "use_dictionary": [
+        "symbol",
+        "side",
+        "partition",
+        "model_name",
+        "model_version",
+        "model_variant",
+    ],
     "column_encoding": dict.fromkeys(
         ("time", "received", "sequence", "trade_id", "offset"), "DELTA_BINARY_PACKED"
     ),
@@ -148,13 +157,14 @@ def limits(group: Any, name: str) -> tuple[int, int]:
 class _Open:
     """Hold one part that is being written under its hidden name."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, schema: pa.Schema) -> None:
         make_folder(path.parent)
         for stale in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
             stale.unlink(missing_ok=True)
         self.path = path
+        self.last_offset = -1
         self.temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}.tmp"
-        self.writer = pq.ParquetWriter(str(self.temporary), LAKE_SCHEMA, **_FORMAT)
+        self.writer = pq.ParquetWriter(str(self.temporary), schema, **_format(schema))
 
     def close(self) -> None:
         self.writer.close()
@@ -188,11 +198,19 @@ class Stage:
         where absent.
     """
 
-    def __init__(self, root: Path, topic: str, partition: int, through: int | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        schema: pa.Schema,
+        topic: str,
+        partition: int,
+        through: int | None = None,
+    ) -> None:
         if not TOPIC.fullmatch(topic) or partition < 0:
             raise ValueError(f"{topic!r} {partition} is no topic partition")
         self.paths: list[Path] = []
-        self._root, self._topic, self._partition = root, topic, partition
+        self._root, self._schema = root, schema
+        self._topic, self._partition = topic, partition
         self._through = through
         self._last_offset = -1
         self._open: dict[tuple[str, int], _Open] = {}  # the one written to last stands last
@@ -209,7 +227,7 @@ class Stage:
             self._publish()
 
     def append(self, table: pa.Table) -> None:
-        """Add rows; ``table`` has the columns of ``LAKE_SCHEMA`` and ascending offsets.
+        """Add rows; ``table`` has the columns of the schema and ascending offsets.
 
         Raises
         ------
@@ -220,7 +238,7 @@ class Stage:
         """
         if not table.num_rows:
             return
-        table = table.select(LAKE_SCHEMA.names).cast(LAKE_SCHEMA)
+        table = table.select(self._schema.names).cast(self._schema)
         offsets = table.column("offset").to_numpy()
         if offsets[0] <= self._last_offset or np.any(offsets[1:] <= offsets[:-1]):
             raise ValueError("offsets must ascend")
@@ -228,7 +246,9 @@ class Stage:
             raise ValueError(f"rows of another partition than {self._partition}")
         with self._writable():
             for symbol, day, piece in _pieces(table):
-                self._part(symbol, day, piece).writer.write_table(piece, ROW_GROUP_ROWS)
+                part = self._part(symbol, day, piece)
+                part.writer.write_table(piece, ROW_GROUP_ROWS)
+                part.last_offset = piece.column("offset")[-1].as_py()
         self._last_offset = int(offsets[-1])
 
     def _part(self, symbol: str, day: int, piece: pa.Table) -> _Open:
@@ -241,7 +261,7 @@ class Stage:
             date = np.datetime64(day, "D")
             first = piece.column("offset")[0].as_py()
             name = f"part-{self._topic}-{self._partition}-{first}.parquet"
-            part = _Open(self._root / f"symbol={symbol}" / f"date={date}" / name)
+            part = _Open(self._root / f"symbol={symbol}" / f"date={date}" / name, self._schema)
         self._open[symbol, day] = part
         return part
 
@@ -253,9 +273,25 @@ class Stage:
         parts[-1].writer.add_key_value_metadata({_THROUGH: str(through)})
         for part in self._open.values():
             part.close()
-        for part in parts:
-            part.publish()
-            self.paths.append(part.path)
+        with _locked(self._root):
+            for part in parts:
+                if part.path.exists() and self._superseded(part):
+                    part.temporary.unlink()
+                else:
+                    part.publish()
+                self.paths.append(part.path)
+
+    def _superseded(self, part: _Open) -> bool:
+        """Tell whether a process that took the partition over has captured more under this name.
+
+        What is there without being held is the rest of a batch that a crash cut short.
+        """
+        theirs = read_part(part.path).last_offset
+        if theirs <= part.last_offset:
+            return False
+        name = f"part-{glob.escape(self._topic)}-{self._partition}-*.parquet"
+        found = [path for path in self._root.glob(f"symbol=*/date=*/{name}") if parse_name(path)]
+        return theirs <= max(read_part(path).through for path in found)
 
     @contextmanager
     def _writable(self) -> Iterator[None]:
@@ -272,6 +308,24 @@ class Stage:
         for part in [*self._closed, *self._open.values()]:
             part.discard()
         self._closed, self._open = [], {}
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep two processes from publishing at the same time."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
+
+
+def _format(schema: pa.Schema) -> dict[str, Any]:
+    """Give the Parquet options for the columns that a schema has."""
+    encodings = {k: v for k, v in _FORMAT["column_encoding"].items() if k in schema.names}
+    dictionary = [name for name in _FORMAT["use_dictionary"] if name in schema.names]
+    return {**_FORMAT, "column_encoding": encodings, "use_dictionary": dictionary}
 
 
 def _pieces(table: pa.Table) -> list[tuple[str, int, pa.Table]]:

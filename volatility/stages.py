@@ -32,7 +32,7 @@ from volatility.lake import Lake
 from volatility.model import TrainingError
 from volatility.placebo import run_placebo
 from volatility.promotion import gate
-from volatility.settings import Label, Settings
+from volatility.settings import Label, Settings, SettingsError
 from volatility.simulate import simulate
 from volatility.tick import LAKE_SCHEMA
 from volatility.training import (
@@ -67,7 +67,10 @@ class Paths:
 def simulate_ticks(settings: Settings, paths: Paths, *, progress: bool = True) -> int:
     """Fill the lake with the simulated market of ``params.yaml``; give the number of rows."""
     options = settings.simulate
-    start = datetime.fromisoformat(options.start).replace(tzinfo=UTC)
+    try:
+        start = datetime.fromisoformat(options.start).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise SettingsError(f"simulate.start: {error}; write it as 2026-01-05") from error
     start_ns = int(start.timestamp()) * SECOND
     lake = Lake(paths.ticks)
     rows = 0
@@ -254,7 +257,13 @@ def _trained(settings: Settings, paths: Paths) -> tuple[Bundle, Predictions, Jso
     scores = trained.score(predictions.data.rows[last])
     if (scores != predictions.scores["ml"][last]).any():
         raise TrainingError("the model and its predictions differ; run `volatility train`")
-    return trained, predictions, json.loads(paths.training.read_text())
+    try:
+        summary = json.loads(paths.training.read_text())
+    except (OSError, ValueError) as error:
+        raise TrainingError(
+            f"{paths.training} is damaged ({error}); run `volatility train`"
+        ) from error
+    return trained, predictions, summary
 
 
 def _evaluation(

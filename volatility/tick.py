@@ -117,7 +117,7 @@ Record = Tick | Heartbeat
 _Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # what a column can hold
 
 
-class _Fields(msgspec.Struct, forbid_unknown_fields=True):
+class Fields(msgspec.Struct, forbid_unknown_fields=True):
     """Read either kind of record in one pass: ``Tick`` with every price optional."""
 
     symbol: str
@@ -134,7 +134,7 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     trade_id: _Integer | None = None
 
 
-_decoder = msgspec.json.Decoder(_Fields)
+_decoder = msgspec.json.Decoder(Fields)
 _encoder = msgspec.json.Encoder()
 
 

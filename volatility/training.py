@@ -172,7 +172,12 @@ def read_predictions(path: Path, data: Dataset) -> Predictions:
     """
     if not path.exists():
         raise TrainingError(f"{path} does not exist; run `volatility train`")
-    table = pq.read_table(path)
+    try:
+        table = pq.read_table(
+            path, columns=["symbol", "time", "fold", "value", "tau", "threshold", *MODELS]
+        )
+    except (pa.ArrowInvalid, OSError) as error:
+        raise TrainingError(f"{path} is damaged ({error}); run `volatility train`") from error
     time = table.column("time").cast(pa.int64()).to_numpy()
     places = {name: place for place, name in enumerate(data.symbols)}
     symbol = np.array([places.get(name, -1) for name in table.column("symbol").to_pylist()])

@@ -81,9 +81,11 @@ def from_arrays(arrays: dict[str, npt.NDArray[Any]], inputs: int) -> Trees:
     for name, kind in kinds.items():
         if name not in arrays or arrays[name].dtype != kind:
             raise ValueError(f"tree array {name!r} is missing or not {np.dtype(kind)}")
+    vectors = [name for name in kinds if name != "start"]
+    if any(arrays[name].ndim != 1 for name in vectors) or arrays["start"].ndim:
+        raise ValueError("a tree array has the wrong number of dimensions")
     count = len(arrays["feature"])
-    lengths = {len(arrays[n]) for n in ("threshold", "left", "right", "missing_left", "value")}
-    if lengths != {count} or arrays["start"].shape != ():
+    if any(len(arrays[name]) != count for name in vectors if name != "roots"):
         raise ValueError("tree arrays differ in length")
     node = np.arange(count)
     split = arrays["feature"] >= 0
@@ -96,7 +98,9 @@ def from_arrays(arrays: dict[str, npt.NDArray[Any]], inputs: int) -> Trees:
         raise ValueError("a tree node names an input that the model does not have")
     if not (np.isfinite(arrays["value"]).all() and np.isfinite(arrays["start"])):
         raise ValueError("a tree leaf is not a finite number")
-    fields = {name: arrays[name] for name in kinds if name != "start"}
+    if np.isnan(arrays["threshold"]).any():
+        raise ValueError("a tree threshold is not a number")
+    fields = {name: arrays[name] for name in vectors}
     return Trees(start=float(arrays["start"]), **fields)
 
 

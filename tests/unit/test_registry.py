@@ -65,6 +65,8 @@ def test_the_same_bundle_is_one_version_and_one_run(store, tmp_path):
     experiment = store.get_experiment_by_name("crypto-volatility")
     assert len(store.search_runs([experiment.experiment_id])) == 2
     assert registry.latest() == "1"  # what was trained last is the candidate
+    assert registry.version_of(other.digest) == "2"
+    assert registry.version_of(small_bundle(2).digest) is None
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,7 @@ def test_looking_for_a_registry_does_not_make_one(tmp_path, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     with pytest.raises(UnknownVersionError, match="run `volatility train`"):
         registry.resolve()
+    assert (registry.champion(), registry.latest(), registry.version_of("0")) == (None, None, None)
     assert not list(tmp_path.iterdir())
 
 
