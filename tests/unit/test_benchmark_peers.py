@@ -36,7 +36,7 @@ def records() -> Records:
 
 def pandas_features(records: Records) -> dict[int, np.ndarray]:
     frame = with_pandas.features(records.pandas)
-    times = pd.DatetimeIndex(frame.index).to_numpy().astype(np.int64)
+    times = pd.DatetimeIndex(frame.index).astype("int64")
     return dict(zip(times.tolist(), frame[[*COMPUTED]].to_numpy(), strict=True))
 
 
