@@ -21,10 +21,10 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint bench serve lock clean
+.PHONY: help install demo test lint chaos bench serve kafka kafka-stop lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/.project ## build the environment that the service runs in
 	@echo "ready: $(BIN)/volatility --help"
@@ -41,11 +41,20 @@ lint: .venv/.dev ## check style, format, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the lake to the log (30 min)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
 bench: .venv/.dev ## measure features, live update and scoring beside their peers
 	$(BIN)/python -m benchmarks.core $(ARGS)
 
 serve: .venv/.project ## serve the champion on port 3000
 	$(BIN)/bentoml serve $(ARGS)
+
+kafka: .venv/.project ## start a Kafka broker on port 9092 (ARGS="--port 9192" moves it)
+	@$(BIN)/python -m streaming.broker start $(ARGS)
+
+kafka-stop: .venv/.project ## stop that broker (its data stays in data/kafka)
+	@$(BIN)/python -m streaming.broker stop $(ARGS)
 
 lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest allowed)
 	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.brokers import RunningBroker, run_broker
 
 # A wall time is no property of the code: the first call of a library may import for seconds.
 settings.register_profile("volatility", deadline=None)
@@ -20,3 +24,19 @@ def recordings() -> Path:
     if not (RECORDINGS / "ticks").is_dir():
         pytest.skip("the recordings are not beside the repository (../shared/data)")
     return RECORDINGS
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningBroker]:
+    """Start one Kafka broker for all tests; who stops it takes one from `make_broker` instead."""
+    with run_broker(tmp_path_factory.mktemp("kafka")) as running:
+        yield running
+
+
+@pytest.fixture
+def make_broker(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Callable[[], RunningBroker]]:
+    """Start brokers that the test may kill."""
+    with ExitStack() as stack:
+        yield lambda: stack.enter_context(run_broker(tmp_path_factory.mktemp("kafka")))

@@ -241,7 +241,7 @@ def test_what_is_no_time_is_refused(text):
 
 
 def test_subscriptions_ask_for_tickers_and_heartbeats():
-    advanced_trade = [json.loads(text) for text in subscriptions("advanced", ["A", "B"])]
+    advanced_trade = [json.loads(text) for text in subscriptions("advanced-trade", ["A", "B"])]
     assert advanced_trade == [
         {"type": "subscribe", "product_ids": ["A", "B"], "channel": "ticker"},
         {"type": "subscribe", "channel": "heartbeats"},

@@ -1,0 +1,60 @@
+"""Hold the metrics of the streaming processes, and serve them on a port of each one's own."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+registry = CollectorRegistry()
+
+LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 60.0)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(f"volatility_{name}", text, labels, registry=registry)
+
+
+def _gauge(name: str, text: str, *labels: str) -> Gauge:
+    return Gauge(f"volatility_{name}", text, labels, registry=registry)
+
+
+def _histogram(name: str, text: str, *labels: str) -> Histogram:
+    return Histogram(f"volatility_{name}", text, labels, registry=registry, buckets=LATENCY_BUCKETS)
+
+
+ticks = _counter("ticks", "Ticks taken in.", "symbol")
+rejected_ticks = _counter("rejected_ticks", "Messages that are no valid ticks.")
+late_ticks = _counter("late_ticks", "Ticks for a step that was closed already.", "symbol")
+duplicate_ticks = _counter("duplicate_ticks", "Ticks that came twice.")
+gaps = _counter("gaps", "Gaps in what was received.", "reason")
+lost_messages = _counter("lost_messages", "Messages known to be lost.")
+reconnects = _counter("reconnects", "Connections opened again.")
+ingest_latency = _histogram("ingest_latency_seconds", "Exchange time to arrival.")
+buffered_ticks = _gauge("buffered_ticks", "Ticks that wait for the broker.")
+buffer_age = _gauge("buffer_age_seconds", "Age of the oldest tick that waits for the broker.")
+dropped_ticks = _counter("dropped_ticks", "Ticks lost because the buffer was full.")
+
+capture_lag = _gauge("capture_lag_offsets", "Records not captured yet.", "topic", "partition")
+rows_written = _counter("rows_written", "Rows written to the lake.", "topic")
+capture_errors = _counter("capture_errors", "Writes to the lake that failed.")
+
+score_lag = _gauge("score_lag_offsets", "Records not scored yet.", "partition")
+predictions = _counter("predictions", "Predictions made.", "model_version", "model_variant")
+spikes = _counter("spikes", "Predictions at or above the threshold.", "model_version")
+scores = Histogram(
+    "volatility_score",
+    "Distribution of the scores.",
+    ["model_version"],
+    registry=registry,
+    buckets=[k / 20 for k in range(1, 21)],
+)
+feature_age = _gauge("feature_age_seconds", "Stream time since the newest row.", "symbol")
+prediction_latency = _histogram(
+    "stream_prediction_latency_seconds", "Tick appended to its prediction handed over."
+)
+model_info = _gauge("model_info", "The model that scores.", "model_name", "model_version")
+
+
+def serve(port: int) -> None:
+    """Serve ``/metrics`` on a port of the loopback address; 0 serves nothing."""
+    if port:
+        start_http_server(port, addr="127.0.0.1", registry=registry)

@@ -1,0 +1,57 @@
+"""Run real Kafka brokers for tests: on free ports, with data of their own."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from streaming import broker
+from streaming.broker import Broker
+
+
+@dataclass(frozen=True)
+class RunningBroker:
+    """Hold a broker that a test may stop, kill and start again on the same data and ports."""
+
+    broker: Broker
+
+    @property
+    def servers(self) -> str:
+        return self.broker.servers
+
+    def start(self) -> None:
+        broker.start(self.broker)
+
+    def stop(self) -> None:
+        broker.stop(self.broker)
+
+    def kill(self) -> None:
+        broker.kill(self.broker)
+
+
+@contextmanager
+def run_broker(folder: Path) -> Iterator[RunningBroker]:
+    """Start a broker with its data in a folder; it ends with the block."""
+    missing = [program for program in ("java", "mvn") if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"a real Kafka broker needs {' and '.join(missing)}")
+    running = RunningBroker(Broker(folder, *_free_ports(2)))
+    try:
+        running.start()
+        yield running
+    finally:
+        broker.kill(running.broker)  # its data is thrown away: no need to be polite
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:  # all at once, so that none is given twice
+        listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listener in listeners:
+            listener.bind(("127.0.0.1", 0))
+        return [listener.getsockname()[1] for listener in listeners]

@@ -1,0 +1,60 @@
+"""Take the broker away during ingest at 500 ticks a second: nothing lost, and the order kept."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+
+from streaming.capture import capture_topic
+from streaming.kafka_log import KafkaLog
+from streaming.log import TICKS
+from tests.brokers import RunningBroker
+from tests.chaos import market
+from tests.chaos.checks import check_lake, held
+from tests.chaos.place import clear, start_again
+from tests.chaos.processes import command, running, until
+from volatility.columns import to_table
+from volatility.lake import Lake
+
+PER_SECOND = 500
+
+
+def outage(broker: RunningBroker, folder: Path, away_seconds: float) -> dict[str, int]:
+    """Replay a lake by the command line, at its own pace, with the broker killed amid it."""
+    servers = broker.servers
+    clear(servers)
+    seconds = away_seconds + 4.0
+    step_ns = market.SECOND_NS // PER_SECOND
+    endless = market.records(1, step_ns=step_ns)
+    records = list(itertools.islice(endless, int(seconds * PER_SECOND)))
+    source = Lake(folder / "source")
+    source.write(to_table(records, 0, range(len(records))), "source", 0)
+    arguments: tuple[str, ...] = ("--source", "replay", "--path", str(source.root), "--symbols", "")
+    arguments += ("--lake", str(folder / "lake"), "--partitions", "2")
+    with closing(KafkaLog(servers)) as log:
+        with running(
+            folder / "ingest.txt", partial(command, servers, "ingest", *arguments)
+        ) as child:
+            until(lambda: log.partitions(TICKS) and sum(log.end_offsets(TICKS).values()), "ticks")
+            before = sum(log.end_offsets(TICKS).values())
+            broker.kill()
+            time.sleep(away_seconds)
+            start_again(broker)
+            child.wait()
+        capture_topic(log, TICKS, folder / "lake")
+        assert check_lake(log, folder / "lake") == len(records)
+    assert before < len(records) / 2, "the broker was not away"
+    assert "records wait for the broker" in child.said()
+    # The order of arrival, symbol by symbol, is that of the source.
+    assert in_order(folder / "lake") == in_order(source.root)
+    return {"away seconds": int(away_seconds), "records": len(records), "before": before}
+
+
+def in_order(folder: Path) -> dict[str, list[dict]]:
+    found: dict[str, list[dict]] = {}
+    for _, row in sorted(held(Lake(folder)).items()):
+        found.setdefault(row["symbol"], []).append(row)
+    return found

@@ -1,0 +1,140 @@
+"""Replay ticks through Kafka at full speed: the stream's bits must be those of the batch path."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from contextlib import closing, suppress
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+
+from streaming import ingest, sources
+from streaming.capture import capture_topic
+from streaming.kafka_log import KafkaLog
+from streaming.log import PREDICTIONS, TICKS, EventLog
+from streaming.models import Model
+from streaming.score import Scorer
+from tests.chaos.checks import batch_rows, bundle, check_lake, check_predictions
+from tests.chaos.place import clear
+from tests.chaos.processes import running, score, until
+from volatility.features import TICK_COLUMNS
+from volatility.lake import Lake
+from volatility.settings import Features
+
+
+def replay(servers: str, folder: Path, path: Path) -> dict[str, int]:
+    """Bring a lake or recordings into Kafka, and from there into another lake."""
+    clear(servers)
+    with closing(KafkaLog(servers)) as log:
+        source = sources.replay(path, speed=math.inf)
+        ingest.run(log, source, Lake(folder / "lake"), partitions=2)
+        capture_topic(log, TICKS, folder / "lake")
+        return {"records": check_lake(log, folder / "lake")}
+
+
+def simulate(servers: str, folder: Path, hours: float) -> dict[str, int]:
+    """Bring a simulated market into Kafka, and from there into a lake."""
+    clear(servers)
+    symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
+    with closing(KafkaLog(servers)) as log:
+        source = sources.simulated(symbols, 7, math.inf, 1_767_571_200_000_000_000, hours)
+        ingest.run(log, source, Lake(folder / "lake"), partitions=2)
+        capture_topic(log, TICKS, folder / "lake")
+        return {"records": check_lake(log, folder / "lake")}
+
+
+def rows_and_scores(log: EventLog, folder: Path) -> dict[str, int]:
+    """Hold the rows that the stream scored, and their scores, against the batch path."""
+    rows: list[np.ndarray] = []
+    small = bundle(0)
+
+    def record(values: np.ndarray) -> np.ndarray:
+        rows.append(values.copy())
+        return small.score(values)
+
+    recording = SimpleNamespace(score=record, threshold=small.threshold, variant=small.variant)
+    model = Model("small", "1", recording)  # type: ignore[arg-type]
+    scorer = Scorer(log, SimpleNamespace(current=lambda: (model,)), Features(), group=None)  # type: ignore[arg-type]
+    scorer.run(follow=False)
+    scorer.close()
+    lake = Lake(folder / "lake")
+    batch = [
+        batch_rows(lake.scan(symbol, list(TICK_COLUMNS)))[1]
+        for symbol in lake.symbols()
+        if lake.rows(symbol) > 1
+    ]
+    streamed = sorted_rows(np.concatenate(rows))
+    assert np.array_equal(streamed, sorted_rows(np.concatenate(batch)), equal_nan=True)
+    counts = check_predictions(log)
+    assert not counts["repeated"]
+    return {"rows": len(streamed), **counts}
+
+
+def sorted_rows(rows: np.ndarray) -> np.ndarray:
+    """Order rows by their bits: the stream mixes the symbols, and not always alike."""
+    return np.unique(np.ascontiguousarray(rows).view(np.uint64), axis=0).view(np.float64)
+
+
+def across_a_restart(servers: str, folder: Path) -> dict[str, int]:
+    """Kill score in the middle; another goes on."""
+
+    def act(total: Callable[[], int], steps: int) -> None:
+        with running(folder / "score.txt", partial(score, servers)) as first:
+            until(lambda: total() > steps // 4, "a quarter of the predictions")
+            first.kill()
+        assert total() < steps, "it was over before it was killed"
+        with running(folder / "score.txt", partial(score, servers)) as second:
+            until(lambda: total() >= steps, "all predictions")
+            second.stop()
+
+    return _scored(servers, act)
+
+
+def across_a_rebalance(servers: str, folder: Path) -> dict[str, int]:
+    """Let a second score join in the middle, and the first leave."""
+
+    def act(total: Callable[[], int], steps: int) -> None:
+        with running(folder / "one.txt", partial(score, servers)) as one:
+            until(lambda: total() > steps // 8, "an eighth of the predictions")
+            with running(folder / "two.txt", partial(score, servers)) as two:
+                until(lambda: "warming up" in two.said(), "the second has its share")
+                assert total() < steps, "it was over before the second came"
+                time.sleep(0.2)
+                one.stop()
+                until(lambda: total() >= steps, "all predictions")
+                two.stop()
+        assert one.said().count("warming up") > 2, "the first's share did not move"
+
+    return _scored(servers, act)
+
+
+def _scored(servers: str, act: Callable[[Callable[[], int], int], None]) -> dict[str, int]:
+    """Score anew what is in the log, and check it; ``act`` is given how far that is."""
+    with closing(KafkaLog(servers)) as log:
+        steps = sum(log.end_offsets(PREDICTIONS).values())
+        clear(servers, PREDICTIONS)
+
+        def total() -> int:
+            with suppress(Exception):
+                return sum(log.end_offsets(PREDICTIONS).values())
+            return 0
+
+        act(total, steps)
+        return dict(check_predictions(log))
+
+
+def parity(servers: str, folder: Path, path: Path | None = None, hours: float = 2.0) -> dict:
+    """Run all of it on a recording, or a simulated market."""
+    counts = simulate(servers, folder, hours) if path is None else replay(servers, folder, path)
+    with closing(KafkaLog(servers)) as log:
+        counts |= rows_and_scores(log, folder)
+    restart = across_a_restart(servers, folder)
+    rebalance = across_a_rebalance(servers, folder)
+    return counts | {
+        "repeated at a restart": restart["repeated"],
+        "repeated at a rebalance": rebalance["repeated"],
+    }

@@ -1,0 +1,216 @@
+"""Run the streaming processes as processes, so that they can be killed: forked, for speed.
+
+Importing takes a process two seconds, and a scenario kills hundreds. So one server process
+imports everything once and forks a child for each that is asked for.
+"""
+
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from functools import cache, partial
+from multiprocessing.context import ForkServerContext
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import streaming.capture
+import streaming.ingest
+import streaming.kafka_reader
+import streaming.live
+import streaming.score
+from streaming.capture import Rotation, capture_topic
+from streaming.commands import stopping
+from streaming.kafka_log import KafkaLog
+from streaming.models import Model
+from streaming.score import Scorer
+from tests.chaos import market
+from tests.chaos.checks import bundle
+from volatility import parts
+from volatility.features import FeatureEngine
+from volatility.lake import Lake
+from volatility.settings import Features
+from volatility.tick import Heartbeat
+
+PATIENCE_SECONDS = 120.0
+ROOT = Path(__file__).parents[2]
+
+
+def models(*seeds: int) -> Any:
+    """Stand in for ``Models``: small bundles as versions 1, 2, ... without a registry."""
+    found = tuple(Model("small", str(1 + seed), bundle(seed)) for seed in seeds or (0,))
+    return SimpleNamespace(current=lambda: found)
+
+
+# What runs in a child.
+
+
+def load(servers: str, lake: str, seed: int, per_second: float, start_ns: int) -> None:
+    """Ingest an endless market; each run goes on at a time of its own."""
+    source = market.events(market.records(seed, start_ns=start_ns), per_second)
+    with closing(KafkaLog(servers)) as log:
+        streaming.ingest.run(log, source, Lake(lake), partitions=2, stopped=stopping())
+
+
+def capture(servers: str, lake: str, rows: int, seconds: float, group: str | None) -> None:
+    """Capture the ticks with a small rotation, until stopped."""
+    rotation = Rotation(rows, seconds)
+    with closing(KafkaLog(servers)) as log:
+        capture_topic(
+            log,
+            "ticks",
+            Path(lake),
+            rotation=rotation,
+            group=group,
+            follow=True,
+            stopped=stopping(),
+        )
+
+
+def score(servers: str) -> None:
+    """Score as a member of the group, until stopped."""
+    with closing(KafkaLog(servers)) as log:
+        scorer = Scorer(log, models(), Features())
+        scorer.run(follow=True, stopped=stopping())
+        scorer.close()
+
+
+def command(servers: str, *arguments: str) -> None:
+    """Run the ``volatility`` command."""
+    from volatility.cli import main
+
+    os.environ["KAFKA_BOOTSTRAP_SERVERS"] = servers
+    sys.argv = ["volatility", *arguments]
+    main()
+
+
+# What a child may be told to do before.
+
+
+def die_at(point: str, hit: int) -> None:
+    """Kill this process at the given time that it comes to a point of writing a part."""
+    owner, name, after = {
+        "open": (parts._Open, "__init__", True),
+        "write": (parts._Open, "close", False),
+        "written": (parts._Open, "close", True),
+        "rename": (parts._Open, "publish", False),
+        "renamed": (parts._Open, "publish", True),
+        "published": (parts.Stage, "_publish", True),
+    }[point]
+    original, hits = getattr(owner, name), iter(range(1, 1_000_000))
+
+    def dying(*arguments: Any) -> Any:
+        now = next(hits) == hit
+        if now and not after:
+            os.kill(os.getpid(), signal.SIGKILL)
+        result = original(*arguments)
+        if now:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return result
+
+    setattr(owner, name, dying)
+
+
+POINTS = ("open", "write", "written", "rename", "renamed", "published")
+
+
+def haste() -> None:
+    """Compress the times in which the processes wait for each other and for the exchange."""
+    streaming.kafka_reader.SESSION_MS, streaming.kafka_reader.HEARTBEAT_MS = 2_000, 200
+    streaming.capture.RETRY_SECONDS = 0.2
+    streaming.live.Timing = partial(  # type: ignore[assignment, misc]  # its defaults, that is
+        streaming.live.Timing,
+        first_seconds=0.01,
+        cap_seconds=0.2,
+        healthy_seconds=0.1,
+        silence_seconds=0.7,
+        close_seconds=0.2,
+    )
+
+
+def small_files(limit: int) -> None:
+    """Let no file of this process grow beyond some bytes: a disk as good as full."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+
+
+def _child(output: str, before: tuple[partial[None], ...], run: partial[None]) -> None:
+    handle = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(handle, 1)
+    os.dup2(handle, 2)
+    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", force=True)
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)
+    for act in before:
+        act()
+    run()
+
+
+# What starts and ends children.
+
+
+@cache
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    # The server reads its path from the environment alone.
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    return context
+
+
+class Child:
+    """Hold a process with what it says; start it, kill it, or ask it to end."""
+
+    def __init__(self, output: Path, run: partial[None], *before: partial[None]) -> None:
+        self.output = output
+        arguments = (str(output), (partial(haste), *before), run)
+        self.process: BaseProcess = _context().Process(target=_child, args=arguments, daemon=True)
+        self.process.start()
+
+    def kill(self) -> None:
+        """End it as `kill -9` does."""
+        self.process.kill()
+        self.process.join()
+
+    def stop(self) -> None:
+        """Ask it to end (SIGTERM); it must do so, and well."""
+        self.process.terminate()
+        self.wait()
+
+    def wait(self) -> None:
+        self.process.join(PATIENCE_SECONDS)
+        assert self.process.exitcode == 0, f"{self.process.exitcode}: {self.said()[-2000:]}"
+
+    def said(self) -> str:
+        return self.output.read_text() if self.output.exists() else ""
+
+
+@contextmanager
+def running(output: Path, run: partial[None], *before: partial[None]) -> Iterator[Child]:
+    """Run a child during a block."""
+    child = Child(output, run, *before)
+    try:
+        yield child
+    finally:
+        if child.process.is_alive():
+            child.kill()
+
+
+def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    """Look again and again: what is waited for happens in another process."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"it did not happen: {what}"
+        time.sleep(0.02)
+
+
+FeatureEngine().update(Heartbeat("WARM-UP", market.START_NS))  # compiled before the first fork
+bundle(0)

@@ -1,0 +1,359 @@
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
+from functools import partial
+
+import pytest
+
+from streaming.sources import (
+    Arrived,
+    Gap,
+    Reconnected,
+    Rejected,
+    SourceError,
+    SourceStatistics,
+    Timing,
+    live,
+)
+from tests.exchange import Exchange
+from tests.journal import check
+from tests.tickers import recorded, synthetic
+from volatility.tick import Heartbeat, Tick
+
+FAULTS = 50
+TIMING = Timing(
+    first_seconds=0.002,
+    cap_seconds=0.05,
+    healthy_seconds=0.1,
+    silence_seconds=0.25,
+    subscribe_seconds=5.0,
+    close_seconds=0.2,
+)
+GARBAGE = (
+    b"not json",
+    b"\xff\xfe\x00",
+    b"",
+    b"[]",
+    b"null",
+    b'{"channel":',
+    b"[" * 100_000,
+    b'{"channel":"ticker","sequence_num":"x","events":[]}',
+    b'{"channel":"ticker","sequence_num":987654321987,"events":[]}',
+    b'{"type":"ticker","product_id":"BTC-USD"}',
+)
+
+
+class Client:
+    """Collect what a live source yields."""
+
+    def __init__(self):
+        self.events = []
+        self.statistics = SourceStatistics()
+
+    async def run(self, exchange, symbols, known, timing):
+        source = live(
+            symbols,
+            exchange.protocol,
+            exchange.url,
+            clock=exchange.clock,
+            timing=timing,
+            statistics=self.statistics,
+            known=known,
+            generator=random.Random(1),
+        )
+        async for events in source:
+            self.events += events
+
+    @property
+    def records(self):
+        return [event.record for event in self.events if isinstance(event, Arrived)]
+
+    def ticks(self):
+        return [record for record in self.records if isinstance(record, Tick)]
+
+    def of(self, kind):
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@asynccontextmanager
+async def connected(exchange, known=(), timing=TIMING):
+    client = Client()
+    task = asyncio.create_task(client.run(exchange, exchange.symbols, known, timing))
+    try:
+        yield client
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def until(condition):
+    """Look again and again: what is waited for comes from two sides and has no event."""
+    for _ in range(20_000):
+        if condition():
+            return
+        await asyncio.sleep(0.001)
+    raise AssertionError("it did not happen")
+
+
+async def fresh(exchange, client, count=3):
+    """Wait until a live connection has brought so many ticks of every symbol."""
+    seen, before = len(client.events), exchange.now
+
+    def enough():
+        ticks = [e.record for e in client.events[seen:] if isinstance(e, Arrived)]
+        found = Counter(r.symbol for r in ticks if isinstance(r, Tick) and r.time > before)
+        return exchange.live() and all(found[symbol] >= count for symbol in exchange.symbols)
+
+    await until(enough)
+
+
+async def settle(exchange, client):
+    """Stop the market where everything is well, and let the last message arrive."""
+    await fresh(exchange, client)
+    await exchange.do(exchange.pause)
+    last = next(entry for entry in reversed(exchange.journal) if entry.sent)
+    await until(lambda: any(tick.time == last.time for tick in reversed(client.ticks())))
+
+
+def faults(exchange, generator):
+    """Choose one fault after the other, each kind about as often."""
+    number = generator.randint
+    kinds = [
+        lambda: exchange.drop,
+        lambda: exchange.fall_silent,
+        lambda: partial(exchange.skip, number(1, 6)),
+        lambda: exchange.repeat,
+        lambda: partial(exchange.garbage, generator.choice(GARBAGE)),
+        lambda: exchange.damage,
+        lambda: exchange.half_frame,
+        lambda: partial(exchange.half_frame, reset=True),
+        lambda: partial(exchange.error, close=generator.random() < 0.5),
+        lambda: partial(exchange.refuse, number(1, 3)),
+    ]
+    while True:
+        generator.shuffle(kinds)
+        for kind in kinds:
+            yield kind()
+
+
+def contents(protocol, source, request):
+    if source == "synthetic":
+        return synthetic(protocol)
+    return recorded(request.getfixturevalue("recordings") / "wire", protocol)
+
+
+@pytest.mark.parametrize("source", ["synthetic", "recorded"])
+@pytest.mark.parametrize("protocol", ["advanced-trade", "exchange"])
+def test_through_faults_each_message_arrives_once_or_lies_in_a_gap(protocol, source, request):
+    generator = random.Random(f"{protocol} {source}")
+
+    async def scenario():
+        async with (
+            Exchange(contents(protocol, source, request), protocol) as exchange,
+            connected(exchange) as client,
+        ):
+            await fresh(exchange, client)
+            for _, fault in zip(range(FAULTS), faults(exchange, generator), strict=False):
+                await until(exchange.live)
+                await exchange.do(fault)
+                if generator.random() < 0.5:  # else another fault follows at once
+                    await fresh(exchange, client, generator.randint(1, 8))
+            await settle(exchange, client)
+            return exchange, client
+
+    exchange, client = asyncio.run(scenario())
+    counts = check(exchange.journal, client.ticks(), client.of(Gap), exchange.ended_by_client)
+    assert min(counts["arrived"], counts["withheld"]) > FAULTS
+    assert counts["under way"] <= FAULTS
+    statistics = client.statistics
+    assert statistics.ticks == len(client.ticks())
+    assert statistics.gaps == len(client.of(Gap))
+    assert statistics.reconnects == len(client.of(Reconnected)) >= FAULTS // 3
+    assert sum(statistics.rejected.values()) == len(client.of(Rejected))
+    assert min(statistics.duplicates, statistics.lost_messages, exchange.refused) > 0
+    if protocol == "advanced-trade":  # and no gap covers what arrived
+        assert not any(
+            gap.start_ns < tick.time < gap.stop_ns
+            for gap in client.of(Gap)
+            for tick in client.ticks()
+            if tick.symbol == gap.symbol
+        )
+    causes = {event.cause for event in client.of(Reconnected)}
+    assert causes >= {"closed", "silent"}
+
+
+def test_without_faults_there_is_no_gap():
+    async def scenario(protocol):
+        async with (
+            Exchange(synthetic(protocol), protocol) as exchange,
+            connected(exchange) as client,
+        ):
+            await fresh(exchange, client, 40)
+            await settle(exchange, client)
+            return exchange, client
+
+    for protocol in ("advanced-trade", "exchange"):
+        exchange, client = asyncio.run(scenario(protocol))
+        assert client.of(Gap) == client.of(Rejected) == client.of(Reconnected) == []
+        assert check(exchange.journal, client.ticks(), [], set())["arrived"] > 80
+        beats = [record for record in client.records if isinstance(record, Heartbeat)]
+        assert {record.symbol for record in beats} == set(exchange.symbols)
+        assert all(record.received is not None for record in client.records)
+
+
+@pytest.mark.parametrize("protocol", ["advanced-trade", "exchange"])
+def test_a_restart_goes_on_where_the_last_run_ended(protocol):
+    async def scenario():
+        async with Exchange(synthetic(protocol), protocol) as exchange:
+            async with connected(exchange) as first:
+                await fresh(exchange, first)
+            await until(lambda: all(session.ended for session in exchange.sessions))
+            away = len(exchange.journal)
+            await until(lambda: len(exchange.journal) > away + 20)
+            async with connected(exchange, known=first.records) as second:
+                await fresh(exchange, second)
+                await settle(exchange, second)
+            return exchange, first, second
+
+    exchange, first, second = asyncio.run(scenario())
+    gaps = second.of(Gap)
+    assert {gap.symbol for gap in gaps if gap.reason == "restart"} == set(exchange.symbols)
+    ended = exchange.ended_by_client
+    counts = check(exchange.journal, first.ticks() + second.ticks(), gaps, ended)
+    assert counts["withheld"] >= 10
+    assert first.of(Gap) == first.of(Reconnected) == second.of(Reconnected) == []
+
+
+def test_cancelling_closes_the_connection_in_good_form():
+    async def scenario():
+        async with Exchange(synthetic()) as exchange:
+            async with connected(exchange) as client:
+                await fresh(exchange, client)
+            (session,) = exchange.sessions
+            await until(lambda: session.ended)
+            return session.socket.close_code
+
+    assert asyncio.run(scenario()) == 1000
+
+
+def test_whoever_stops_listening_closes_the_connection():
+    async def scenario():
+        async with Exchange(synthetic()) as exchange:
+            async with aclosing(live(["BTC-USD"], url=exchange.url, timing=TIMING)) as source:
+                async for events in source:
+                    assert events
+                    break
+            (session,) = exchange.sessions
+            await until(lambda: session.ended)
+
+    asyncio.run(scenario())
+
+
+def cause_of_loss(fault, **times):
+    """Connect, let the exchange fail, and tell why the source has connected again."""
+
+    async def scenario():
+        async with (
+            Exchange(synthetic()) as exchange,
+            connected(exchange, timing=replace(TIMING, **times)) as client,
+        ):
+            await fresh(exchange, client)
+            await exchange.do(lambda: fault(exchange))
+            await fresh(exchange, client)
+            return client
+
+    (back,) = asyncio.run(scenario()).of(Reconnected)
+    return back.cause
+
+
+def test_an_absurd_sequence_number_ends_the_connection():
+    text = b'{"channel":"ticker","sequence_num":987654321987,"events":[]}'
+    assert cause_of_loss(lambda exchange: exchange.garbage(text)) == "untrusted"
+
+
+def test_a_dead_peer_is_left_without_a_farewell():
+    # A farewell would take longer than this test waits.
+    assert cause_of_loss(lambda exchange: exchange.fall_silent(deaf=True), close_seconds=1000) == (
+        "silent"
+    )
+
+
+def test_a_refused_subscription_ends_the_connection():
+    async def scenario():
+        async with Exchange(synthetic()) as exchange:
+            exchange.refused_subscriptions = 1
+            async with connected(exchange) as client:
+                await fresh(exchange, client)
+            return client
+
+    client = asyncio.run(scenario())
+    (back,) = client.of(Reconnected)
+    assert (back.cause, back.detail) == ("unsubscribed", "Failed to subscribe")
+    assert client.of(Rejected)[0].reason == "the exchange sent an error"
+
+
+def test_refusals_are_counted_and_named():
+    async def scenario():
+        async with Exchange(synthetic()) as exchange, connected(exchange) as client:
+            await fresh(exchange, client)
+            await exchange.do(lambda: exchange.refuse(3))
+            await fresh(exchange, client)
+            return client
+
+    client = asyncio.run(scenario())
+    (back,) = client.of(Reconnected)
+    assert (back.cause, back.attempts) == ("closed", 4)
+    assert "429" in back.detail
+    assert client.statistics.failed_attempts == 3
+
+
+def test_the_first_connection_may_take_several_attempts():
+    async def scenario():
+        async with Exchange(synthetic()) as exchange:
+            exchange.refusals = 2
+            async with connected(exchange) as client:
+                await fresh(exchange, client)
+            return client
+
+    client = asyncio.run(scenario())
+    assert client.of(Reconnected) == client.of(Gap) == []
+    assert client.statistics.failed_attempts == 2
+
+
+def test_a_symbol_whose_ticker_never_runs_is_no_subscription():
+    async def scenario():
+        timing = replace(TIMING, subscribe_seconds=0.05)
+        async with Exchange(synthetic()) as exchange:
+            source = live(["BTC-USD", "NONE-USD"], url=exchange.url, timing=timing)
+            async with aclosing(source) as batches:
+                async for events in batches:
+                    for event in events:
+                        if isinstance(event, Reconnected):
+                            return event.cause
+        return None
+
+    assert asyncio.run(scenario()) == "unsubscribed"
+
+
+@pytest.mark.parametrize(
+    ("symbols", "url", "named"),
+    [
+        ([], None, "no symbol"),
+        (["btc-usd"], None, "'btc-usd'"),
+        (["BTC-USD"], "http://127.0.0.1", "wss://"),
+    ],
+)
+def test_what_a_user_got_wrong_is_one_line(symbols, url, named):
+    async def scenario():
+        async with aclosing(live(symbols, url=url)) as source:
+            async for _ in source:
+                pass
+
+    with pytest.raises(SourceError, match=named) as error:
+        asyncio.run(scenario())
+    assert "\n" not in str(error.value)

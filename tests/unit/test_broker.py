@@ -1,0 +1,60 @@
+"""Every way in which the broker cannot start is one line that says what to do."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from streaming import broker
+from streaming.broker import Broker, BrokerError, fetch, main, running, start, stop
+
+
+def test_java_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BrokerError, match="`java` is missing; install a JDK 17"):
+        start(Broker(tmp_path, 19092, 19093))
+
+
+def test_maven_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(BrokerError, match="`mvn` is missing; install Maven"):
+        fetch(tmp_path)
+
+
+def test_maven_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    maven = tmp_path / "mvn"
+    maven.write_text("#!/bin/sh\necho '[INFO] no'\necho '[ERROR] no route to host'\nexit 1\n")
+    maven.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with pytest.raises(BrokerError, match=r"could not fetch the broker.* no route to host"):
+        fetch(tmp_path / "lib")
+    assert list((tmp_path / "lib").iterdir()) == []
+
+
+def test_a_port_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(broker, "_find", lambda program, _: program)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        assert main(["start", "--data", str(tmp_path), "--port", str(port)]) == 1
+    assert capsys.readouterr().err == (
+        f"kafka: port {port} is taken; end what listens there, or choose another with --port\n"
+    )
+
+
+def test_another_process_with_the_noted_id_is_left_alone(tmp_path: Path) -> None:
+    own = Broker(tmp_path, 19092, 19093)
+    own.pid_file.write_text(f"{os.getpid()}\n")  # as if the id had been given away anew
+    assert running(own) is None
+    assert stop(own) is False
+    assert not own.pid_file.exists()
+
+
+def test_nothing_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stop", "--data", str(tmp_path)]) == 0
+    assert main(["status", "--data", str(tmp_path)]) == 1
+    assert capsys.readouterr().out == "kafka: it does not run\n" * 2

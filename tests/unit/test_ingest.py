@@ -1,0 +1,217 @@
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Iterator
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from streaming import ingest
+from streaming import metrics as metrics_module
+from streaming.events import Arrived, Event, Gap, Reconnected, Rejected
+from streaming.ingest import Ingest, last_records, run, source_of
+from streaming.log import DEAD_LETTER, TICKS, LogError
+from streaming.memory_log import MemoryLog
+from tests.chaos import market
+from tests.chaos.checks import read_all
+from volatility.lake import Lake, LakeError
+from volatility.settings import Settings
+from volatility.tick import Heartbeat, Tick, decode, encode
+
+
+async def given(batches: list[list[Event]]) -> AsyncIterator[list[Event]]:
+    for batch in batches:
+        yield batch
+
+
+def arrivals(count: int, seed: int = 0) -> list[Event]:
+    return [Arrived(record) for record in islice(market.records(seed), count)]
+
+
+def records(log: MemoryLog) -> list:
+    return [decode(message.value) for message in read_all(log, TICKS)]
+
+
+def counter(name: str, **labels: str) -> float:
+    name = f"volatility_{name}_total"
+    return metrics_module.registry.get_sample_value(name, labels) or 0.0
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    return Lake(tmp_path)
+
+
+def test_what_arrives_is_in_the_log_in_order(lake: Lake) -> None:
+    log, events = MemoryLog(), arrivals(500)
+    assert run(log, given([events[:200], events[200:]]), lake, partitions=3) == 500
+    for symbol in market.SYMBOLS:
+        told = [e.record for e in events if isinstance(e, Arrived) and e.record.symbol == symbol]
+        assert [r for r in records(log) if r.symbol == symbol] == told
+    assert len(log.partitions(TICKS)) == 3
+
+
+def test_a_gap_goes_to_the_ledger_and_a_reconnect_is_counted(lake: Lake) -> None:
+    before = counter("reconnects")
+    gap = Gap("BTC-USD", 5, 9, "lost messages", {"lost": 3})
+    run(MemoryLog(), given([[gap, Reconnected("closed", "x", 1, 0.5)]]), lake, partitions=1)
+    assert lake.gaps() == [gap]
+    assert counter("reconnects") - before == 1
+
+
+def test_what_was_rejected_goes_to_the_dead_letter_topic_with_the_reason(lake: Lake) -> None:
+    log = MemoryLog()
+    run(log, given([[Rejected("bid is above ask", b"{...}")]]), lake, partitions=1)
+    (message,) = read_all(log, DEAD_LETTER)
+    assert message.value == b"{...}"
+    assert dict(message.headers) == {"reason": b"bid is above ask"}
+
+
+def test_while_the_log_is_away_records_wait_in_order(lake: Lake) -> None:
+    log = MemoryLog()
+    log.create(TICKS, 2)
+    events = arrivals(900)
+    work = Ingest(log.writer(), lake)
+    work.take(events[:300])
+    log.pause()
+    work.take(events[300:600])
+    assert not lake.gaps()
+    log.resume()
+    work.take(events[600:])
+    work.finish()
+    for symbol in market.SYMBOLS:
+        told = [e.record for e in events if isinstance(e, Arrived) and e.record.symbol == symbol]
+        assert [r for r in records(log) if r.symbol == symbol] == told
+
+
+def test_past_the_bound_each_loss_is_counted_and_lies_in_a_gap(lake: Lake) -> None:
+    log = MemoryLog(max_pending=100)
+    log.create(TICKS, 2)
+    events, before = arrivals(400), counter("dropped_ticks")
+    work = Ingest(log.writer(), lake)
+    log.pause()
+    work.take(events[:250])
+    log.resume()
+    work.take(events[250:])
+    work.finish()
+    kept = records(log)
+    lost = [e.record for e in events if isinstance(e, Arrived) and e.record not in kept]
+    assert lost == [e.record for e in events[100:250] if isinstance(e, Arrived)]
+    assert counter("dropped_ticks") - before == 150
+    assert work.records == 250
+    gaps = {gap.symbol: gap for gap in lake.gaps()}
+    assert len(gaps) == len(lake.gaps()) == 3
+    for symbol, gap in gaps.items():
+        times = [record.time for record in lost if record.symbol == symbol]
+        assert (gap.start_ns, gap.stop_ns) == (min(times), max(times))
+        assert gap.reason == "buffer full"
+        assert gap.detail == {"lost": len(times)}
+    for symbol in market.SYMBOLS:
+        times = [record.time for record in kept if record.symbol == symbol]
+        assert times == sorted(times)
+
+
+def test_what_is_lost_when_ingest_ends_is_named_too(lake: Lake) -> None:
+    log = MemoryLog(max_pending=10)
+    log.create(TICKS, 1)
+    work = Ingest(log.writer(), lake)
+    log.pause()
+    work.take(arrivals(50))
+    log.resume()
+    work.finish()
+    assert sum(gap.detail["lost"] for gap in lake.gaps()) == 40
+
+
+def test_a_log_that_does_not_come_back_is_an_error(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "FLUSH_SECONDS", 0.01)
+    log = MemoryLog()
+    log.create(TICKS, 1)
+    work = Ingest(log.writer(), lake)
+    log.pause()
+    work.take(arrivals(5))
+    with pytest.raises(LogError, match="not acknowledged"):
+        work.finish()
+
+
+def test_a_ledger_without_room_does_not_stop_the_ticks(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    log, gaps = MemoryLog(), [Gap("BTC-USD", n, n + 1, "reconnect") for n in range(3)]
+    log.create(TICKS, 1)
+    work, write, full = Ingest(log.writer(), lake), lake.record_gap, [True]
+
+    def record_gap(*arguments: object, **detail: object) -> None:
+        if full:
+            raise LakeError("no room")
+        write(*arguments, **detail)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(lake, "record_gap", record_gap)
+    work.take([*gaps[:2], *arrivals(10), gaps[2]])
+    assert work.records == 10
+    assert caplog.text.count("gaps wait for the ledger") == 1
+    full.clear()
+    work.finish()
+    assert lake.gaps() == gaps
+
+
+def test_the_last_records_are_those_of_each_symbol() -> None:
+    log = MemoryLog()
+    assert last_records(log) == []
+    log.create(TICKS, 2)
+    assert last_records(log) == []
+    told = list(islice(market.records(0), 2_000))
+    writer = log.writer()
+    for record in told:
+        writer.append(TICKS, record.symbol.encode(), encode(record))
+    writer.append(TICKS, b"BTC-USD", b"not json")
+    found = last_records(log)
+    assert found == sorted(found, key=lambda record: record.time)
+    for symbol in market.SYMBOLS:
+        for kind in (Tick, Heartbeat):
+            mine = [r for r in told if r.symbol == symbol and isinstance(r, kind)]
+            assert mine[-1] in found
+    assert len(found) == 6
+
+
+def test_stopping_flushes_what_was_read(lake: Lake) -> None:
+    log, asked = MemoryLog(), []
+
+    async def endless() -> AsyncIterator[list[Event]]:
+        source: Iterator[Event] = (Arrived(record) for record in market.records(0))
+        while True:
+            yield list(islice(source, 10))
+            asked.append(1)
+            await asyncio.sleep(0)
+
+    count = run(log, endless(), lake, partitions=1, stopped=lambda: len(asked) > 5)
+    assert count == len(records(log)) >= 50
+
+
+def test_a_source_that_fails_ends_ingest_with_its_error(lake: Lake) -> None:
+    async def failing() -> AsyncIterator[list[Event]]:
+        yield arrivals(5)
+        raise ValueError("broken source")
+
+    with pytest.raises(ValueError, match="broken source"):
+        run(MemoryLog(), failing(), lake, partitions=1)
+
+
+def test_the_command_line_names_a_source(tmp_path: Path) -> None:
+    options = {"symbols": "BTC-USD, ETH-USD", "speed": "max", "hours": 0.01, "path": None}
+    options |= {"protocol": "advanced-trade", "url": None, "known": []}
+
+    async def first(source: str) -> list[Event]:
+        events = source_of(source, Settings(), **options)
+        return await anext(events)
+
+    found = asyncio.run(first("simulate"))
+    assert {json.loads(encode(e.record))["symbol"] for e in found if isinstance(e, Arrived)} <= {
+        "BTC-USD",
+        "ETH-USD",
+    }
+    with pytest.raises(ValueError, match="needs --path"):
+        source_of("replay", Settings(), **options)
