@@ -13,7 +13,8 @@ from __future__ import annotations
 import glob
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from volatility.tick import LAKE_SCHEMA
 __all__ = ["Gap", "Lake", "LakeError", "Part", "Stage", "deduplicate"]
 
 BATCH_ROWS = 131_072
+RELISTINGS = 20  # each needs a compaction that ends between a listing and a look
 
 
 class Lake:
@@ -156,8 +158,11 @@ class Lake:
         again from the next offset on, and its parts replace what is there.
         """
         pattern = f"symbol=*/date=*/part-{glob.escape(topic)}-{partition}-*.parquet"
-        names = [path for path in self.root.glob(pattern) if _source(path) == (topic, partition)]
-        return max((self._part(path).through for path in names), default=-1)
+
+        def held() -> list[Path]:
+            return [path for path in self.root.glob(pattern) if _source(path) == (topic, partition)]
+
+        return max((part.through for part in self._parts(held)), default=-1)
 
     def drop(self, topic: str) -> None:
         """Delete the parts of a topic: those that an interrupted import has left."""
@@ -209,8 +214,18 @@ class Lake:
             self._footers[key] = read_part(path)
         return self._footers[key]
 
+    def _parts(self, listed: Callable[[], list[Path]]) -> list[Part]:
+        """Describe the listed parts, listed again when compaction has taken one meanwhile."""
+        for _ in range(RELISTINGS):
+            try:
+                return [self._part(path) for path in listed()]
+            except LakeError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        return [self._part(path) for path in listed()]
+
     def _described(self, symbol: str) -> list[Part]:
-        return [self._part(path) for path in self._paths(symbol)]
+        return self._parts(lambda: self._paths(symbol))
 
     def _groups(self, symbol: str) -> list[list[Part]]:
         """Order a symbol's parts; a group of several has mixed offsets, as around midnight."""
@@ -247,11 +262,11 @@ def _scan(
 ) -> Iterator[pa.RecordBatch]:
     for group in groups:
         if len(group) == 1:
-            batches = _read(group[0].path, names, start_ns, stop_ns, batch_rows)
+            batches = _read(group[0], names, start_ns, stop_ns, batch_rows)
         else:
             wanted = [*names, *({"offset"} - set(names))]
             batches = _merge(
-                [_read(part.path, wanted, start_ns, stop_ns, batch_rows) for part in group],
+                [_read(part, wanted, start_ns, stop_ns, batch_rows) for part in group],
                 batch_rows,
             )
         for batch in batches:
@@ -259,16 +274,33 @@ def _scan(
 
 
 def _read(
-    path: Path, names: list[str], start_ns: int | None, stop_ns: int | None, batch_rows: int
+    part: Part, names: list[str], start_ns: int | None, stop_ns: int | None, batch_rows: int
 ) -> Iterator[pa.RecordBatch]:
-    wanted = [*names, *({"time"} - set(names))]
+    """Read the rows that a part had when it was described, whatever it was merged into since."""
     low = -(2**63) if start_ns is None else start_ns
     high = 2**63 if stop_ns is None else stop_ns
-    # Without `pre_buffer` the file is read column chunk by column chunk: flat memory.
-    with readable(path), pq.ParquetFile(path, pre_buffer=False) as file:
-        spans = [limits(file.metadata.row_group(i), "time") for i in range(file.num_row_groups)]
-        groups = [i for i, span in enumerate(spans) if span[0] < high and low <= span[1]]
-        whole = all(low <= spans[i][0] and spans[i][1] < high for i in groups)
+    first, last = part.first_offset, part.last_offset
+    with readable(part.path), _open(part) as file:
+        absent = set(names) - set(file.schema_arrow.names)
+        if absent:
+            raise LakeError(
+                f"{part.path} has no column {', '.join(sorted(absent))}: its rows are of another "
+                "kind, such as trades without quotes; read ticks instead"
+            )
+        metadata = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        times = [limits(group, "time") for group in metadata]
+        offsets = [limits(group, "offset") for group in metadata]
+        groups = [
+            i
+            for i in range(file.num_row_groups)
+            if times[i][0] < high
+            and low <= times[i][1]
+            and offsets[i][0] <= last
+            and first <= offsets[i][1]
+        ]
+        whole = all(low <= times[i][0] and times[i][1] < high for i in groups)
+        same = all(first <= offsets[i][0] and offsets[i][1] <= last for i in groups)
+        wanted = [*names, *({"time"} if same else {"time", "offset"}) - set(names)]
         batches = file.iter_batches(
             batch_rows, row_groups=groups, columns=wanted, use_threads=False
         )
@@ -277,8 +309,40 @@ def _read(
             if not whole:
                 time = kept.column("time").cast(pa.int64()).to_numpy()
                 kept = kept.filter(pa.array((time >= low) & (time < high)))
+            if not same:
+                offset = kept.column("offset").to_numpy()
+                kept = kept.filter(pa.array((offset >= first) & (offset <= last)))
             if kept.num_rows:
                 yield kept
+
+
+def _open(part: Part) -> pq.ParquetFile:
+    """Open a part, or what compaction has merged it into; once open it can be read, come what may.
+
+    Raises
+    ------
+    FileNotFoundError
+    """
+    path = part.path
+    for _ in range(RELISTINGS):
+        with suppress(FileNotFoundError):
+            # Without `pre_buffer` the file is read column chunk by column chunk: flat memory.
+            return pq.ParquetFile(path, pre_buffer=False)
+        path = _successor(part)
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
+def _successor(part: Part) -> Path:
+    """Find the part of the same source and date that holds all of a part's offsets."""
+    name = f"part-{glob.escape(part.topic)}-{part.partition}-*.parquet"
+    for path in part.path.parent.glob(name):
+        if _source(path) == (part.topic, part.partition):
+            with suppress(LakeError):
+                found = read_part(path)
+                first, last = found.first_offset, found.last_offset
+                if first <= part.first_offset and part.last_offset <= last:
+                    return path
+    return part.path
 
 
 def _merge(streams: list[Iterator[pa.RecordBatch]], batch_rows: int) -> Iterator[pa.RecordBatch]:

@@ -95,6 +95,7 @@ def test_past_the_bound_each_loss_is_counted_and_lies_in_a_gap(lake: Lake) -> No
     work.take(events[:250])
     log.resume()
     work.take(events[250:])
+    assert len(lake.gaps()) == 3, "a loss is named as soon as it has ended"
     work.finish()
     kept = records(log)
     lost = [e.record for e in events if isinstance(e, Arrived) and e.record not in kept]
