@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,12 +17,14 @@ from streaming.kafka_log import KafkaLog
 from streaming.log import PREDICTIONS, TICKS, EventLog
 from streaming.models import Model
 from streaming.score import Scorer
-from tests.chaos.checks import batch_rows, bundle, check_lake, check_predictions
+from tests.chaos.checks import batch_rows, bundle, check_lake, check_predictions, read_all
 from tests.chaos.place import clear
-from tests.chaos.processes import running, score, until
+from tests.chaos.processes import hold, running, score, until
 from volatility.features import TICK_COLUMNS
 from volatility.lake import Lake
 from volatility.settings import Features
+
+Told = Callable[[], int]
 
 
 def replay(servers: str, folder: Path, path: Path) -> dict[str, int]:
@@ -82,13 +83,14 @@ def sorted_rows(rows: np.ndarray) -> np.ndarray:
 def across_a_restart(servers: str, folder: Path) -> dict[str, int]:
     """Kill score in the middle; another goes on."""
 
-    def act(total: Callable[[], int], steps: int) -> None:
-        with running(folder / "score.txt", partial(score, servers)) as first:
-            until(lambda: total() > steps // 4, "a quarter of the predictions")
+    def act(told: Told, steps: int) -> None:
+        middle = partial(hold, str(folder / "never"), steps // 4)
+        with running(folder / "score.txt", partial(score, servers), middle) as first:
+            until(lambda: told() >= steps // 4, "a quarter of the predictions")
             first.kill()
-        assert total() < steps, "it was over before it was killed"
+        assert told() < steps, "it was over before it was killed"
         with running(folder / "score.txt", partial(score, servers)) as second:
-            until(lambda: total() >= steps, "all predictions")
+            until(lambda: told() >= steps, "all predictions")
             second.stop()
 
     return _scored(servers, act)
@@ -97,33 +99,38 @@ def across_a_restart(servers: str, folder: Path) -> dict[str, int]:
 def across_a_rebalance(servers: str, folder: Path) -> dict[str, int]:
     """Let a second score join in the middle, and the first leave."""
 
-    def act(total: Callable[[], int], steps: int) -> None:
-        with running(folder / "one.txt", partial(score, servers)) as one:
-            until(lambda: total() > steps // 8, "an eighth of the predictions")
-            with running(folder / "two.txt", partial(score, servers)) as two:
+    def act(told: Told, steps: int) -> None:
+        gate = folder / "gate"
+        middle = partial(hold, str(gate), steps // 4)
+        with running(folder / "one.txt", partial(score, servers), middle) as one:
+            until(lambda: told() >= steps // 4, "a quarter of the predictions")
+            with running(folder / "two.txt", partial(score, servers), middle) as two:
                 until(lambda: "warming up" in two.said(), "the second has its share")
-                assert total() < steps, "it was over before the second came"
-                time.sleep(0.2)
+                assert told() < steps, "it was over before the second came"
                 one.stop()
-                until(lambda: total() >= steps, "all predictions")
+                gate.touch()
+                until(lambda: told() >= steps, "all predictions")
                 two.stop()
-        assert one.said().count("warming up") > 2, "the first's share did not move"
+        moved = [text.said().count("warming up") for text in (one, two)]
+        assert min(moved) >= 2, f"no share has moved: {moved}"
 
     return _scored(servers, act)
 
 
-def _scored(servers: str, act: Callable[[Callable[[], int], int], None]) -> dict[str, int]:
-    """Score anew what is in the log, and check it; ``act`` is given how far that is."""
+def _scored(servers: str, act: Callable[[Told, int], None]) -> dict[str, int]:
+    """Score anew what is in the log, and check it; ``act`` can ask how many steps have a score."""
     with closing(KafkaLog(servers)) as log:
         steps = sum(log.end_offsets(PREDICTIONS).values())
         clear(servers, PREDICTIONS)
 
-        def total() -> int:
-            with suppress(Exception):
-                return sum(log.end_offsets(PREDICTIONS).values())
-            return 0
+        def told() -> int:
+            if not log.partitions(PREDICTIONS):
+                return 0
+            count = sum(log.end_offsets(PREDICTIONS).values())
+            # Only where there may be enough: some may be there twice.
+            return count if count < steps else len({m.value for m in read_all(log, PREDICTIONS)})
 
-        act(total, steps)
+        act(told, steps)
         return dict(check_predictions(log))
 
 
