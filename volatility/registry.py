@@ -354,10 +354,13 @@ def _move_challenger(client: MlflowClient, name: str, version: str) -> None:
     """Set the alias, and again while another process registers a newer version meanwhile."""
     while True:
         patiently(client.set_registered_model_alias, name, CHALLENGER, version)
-        newest = str(versions(client, name)[-1].version)
-        if int(newest) <= int(version):
+        # Only the first version of a bundle lasts: a later one is about to be deleted by the
+        # process that made it.
+        lasting = {v.tags.get(DIGEST_TAG): v for v in reversed(versions(client, name))}
+        newest = max(int(v.version) for v in lasting.values())
+        if newest <= int(version):
             return
-        version = newest
+        version = str(newest)
 
 
 def _download(client: MlflowClient, version: ModelVersion) -> Bundle:

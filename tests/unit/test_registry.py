@@ -69,6 +69,20 @@ def test_the_same_bundle_is_one_version_and_one_run(store, tmp_path):
     assert registry.version_of(small_bundle(2).digest) is None
 
 
+def test_a_version_about_to_be_deleted_does_not_become_challenger(store, tmp_path, monkeypatch):
+    create = registry._create_version
+
+    def with_a_rival(client, name, source, run_id, tags):
+        result = create(client, name, source, run_id, tags)
+        client.create_model_version(name, source, run_id, tags)  # by another process, as version 2
+        return result
+
+    monkeypatch.setattr(registry, "_create_version", with_a_rival)
+    assert register_small(tmp_path).version == "1"
+    assert versions(store) == ["1", "2"]
+    assert registry.latest() == "1"
+
+
 @pytest.mark.parametrize(
     "reference", ["challenger", "2", f"models:/{NAME}@challenger", f"models:/{NAME}/2", "folder"]
 )
