@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from streaming import metrics
+from streaming.dead_letter import bury
 from streaming.decoding import Decode, decode_predictions, decode_ticks
-from streaming.log import DEAD_LETTER, PREDICTIONS, EventLog, LogError, Message, Reader
+from streaming.distinct import Distinct
+from streaming.log import PREDICTIONS, EventLog, LogError, Message, Reader, gone
 from volatility.lake import Lake
 from volatility.parts import LakeError
 from volatility.prediction import PREDICTION_SCHEMA
@@ -61,6 +63,8 @@ class Capture:
     rotation : Rotation
     group : str, optional
         Share the partitions with the processes of this consumer group.
+    distinct : Distinct, optional
+        What keeps one of each row, where the topic may repeat them.
 
     Raises
     ------
@@ -77,8 +81,10 @@ class Capture:
         *,
         rotation: Rotation | None = None,
         group: str | None = None,
+        distinct: Distinct | None = None,
     ) -> None:
         self._log, self._topic, self._lake, self._decode = log, topic, lake, decode
+        self._distinct = distinct
         self._rotation = rotation or Rotation()
         self._buffers: dict[int, _Buffer] = {}
         if not log.partitions(topic):
@@ -120,7 +126,7 @@ class Capture:
             try:
                 messages = self._reader.poll(POLL_RECORDS, POLL_SECONDS)
             except LogError:
-                if not self._gone():
+                if not gone(self._log, self._topic, self._generation, self._reader):
                     raise
                 # Deleted by retention, or by hand: keep what was read, and look where to go on.
                 rows += self._rotate(follow, stopped, everything=True)
@@ -200,6 +206,8 @@ class Capture:
         table, rejected = self._decode(messages, partition)
         if rejected:
             self._bury(rejected)
+        if self._distinct:
+            table = self._distinct.keep(table, self.source, partition, messages[0].offset)
         with self._lake.stage(self.source, partition, through=messages[-1].offset) as stage:
             stage.append(table)
         buffer.messages = []
@@ -213,8 +221,7 @@ class Capture:
         """Keep what does not parse, before its neighbours are in the lake: twice if at all."""
         for message, reason in rejected:
             place = f"{self.source}/{message.partition}/{message.offset}"
-            headers = (("reason", reason.encode()), ("source", place.encode()))
-            self._writer.append(DEAD_LETTER, message.key, message.value, headers)
+            bury(self._writer, message.key, message.value, reason, place)
         metrics.rejected_ticks.inc(len(rejected))
         self._writer.flush(FLUSH_SECONDS)
 
@@ -233,16 +240,6 @@ class Capture:
         self._stale = True
         return True
 
-    def _gone(self) -> bool:
-        """Tell whether the log no longer holds what is to be read next."""
-        try:
-            if self._log.generation(self._topic) != self._generation:
-                return True
-            kept = self._log.start_offsets(self._topic)
-        except LogError:
-            return not self._log.partitions(self._topic)
-        return any(self._reader.position(p) < kept.get(p, 0) for p in self._reader.assignment())
-
     def _next(self, partition: int) -> int:
         """Give the first offset that the lake lacks, or the first that the log still has."""
         wanted = self._lake.last_offset(self.source, partition) + 1
@@ -259,6 +256,8 @@ class Capture:
         return max(wanted, kept)
 
     def _assigned(self, partitions: Sequence[int]) -> None:
+        if self._distinct:
+            self._distinct.forget()
         for partition in partitions:
             self._buffers.pop(partition, None)
             self._reader.seek(partition, self._next(partition))
@@ -284,11 +283,13 @@ def capture_topic(
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
     """Capture ``ticks`` or ``predictions`` into a folder; give the rows written."""
+    distinct = None
     if topic == PREDICTIONS:
         lake, decode = Lake(folder, PREDICTION_SCHEMA), decode_predictions
+        distinct = Distinct(lake)
     else:
         lake, decode = Lake(folder), decode_ticks
-    work = Capture(log, topic, lake, decode, rotation=rotation, group=group)
+    work = Capture(log, topic, lake, decode, rotation=rotation, group=group, distinct=distinct)
     try:
         return work.run(follow=follow, stopped=stopped)
     finally:

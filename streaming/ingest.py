@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from streaming import metrics
+from streaming.dead_letter import bury
 from streaming.log import DEAD_LETTER, TICKS, EventLog, LogError, Writer
 from streaming.sources import Arrived, Event, Gap, Reconnected, Rejected
 from volatility.lake import Lake, LakeError
@@ -87,9 +88,8 @@ class Ingest:
                 metrics.ingest_latency.observe(max(record.received - record.time, 0) / 1e9)
 
     def _bury(self, event: Rejected) -> None:
-        headers = (("reason", event.reason.encode()),)
         try:
-            self._writer.append(DEAD_LETTER, None, event.raw, headers)
+            bury(self._writer, None, event.raw, event.reason)
         except LogError:
             metrics.dropped_ticks.inc()
 

@@ -22,11 +22,10 @@ from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 
 from streaming.crc32c import warm_up
 from streaming.kafka_client import Client, Topic
-from streaming.log import LogError
+from streaming.log import LARGEST_RECORD, LogError
 from streaming.partitioning import partition_of
 from streaming.record_batch import encode
 
-LARGEST_RECORD = 900_000  # bytes; a broker takes 1 MiB
 BATCH_BYTES = 512 * 1024  # before compression
 # A request costs half a millisecond of Python, however little is in it: this leaves the
 # interpreter to the caller, and adds half of it to the median latency of a record under load.

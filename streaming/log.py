@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 TICKS, PREDICTIONS, DEAD_LETTER = "ticks", "predictions", "ticks.dead-letter"
+LARGEST_RECORD = 900_000  # bytes; a broker takes 1 MiB
 
 
 class LogError(Exception):
@@ -47,7 +48,7 @@ class Writer(Protocol):
         Raises
         ------
         LogError
-            When the queue is full: nothing was queued.
+            When the queue is full or the record too long: nothing was queued.
         """
 
     def pending(self) -> int:
@@ -145,3 +146,17 @@ class EventLog(Protocol):
 
     def close(self) -> None:
         """Free every connection that was not closed."""
+
+
+def gone(log: EventLog, topic: str, generation: str, reader: Reader) -> bool:
+    """Tell whether the log no longer holds what a reader is to read next.
+
+    The topic was deleted, or created anew, or its retention has overtaken the reader.
+    """
+    try:
+        if log.generation(topic) != generation:
+            return True
+        kept = log.start_offsets(topic)
+    except LogError:
+        return not log.partitions(topic)
+    return any(reader.position(p) < kept.get(p, 0) for p in reader.assignment())

@@ -14,7 +14,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from streaming.log import LogError, Message, OnAssigned, OnRevoked
+from streaming.log import LARGEST_RECORD, LogError, Message, OnAssigned, OnRevoked
 from streaming.partitioning import partition_of
 
 MAX_PENDING = 500_000
@@ -197,6 +197,8 @@ class MemoryWriter:
 
     def append(self, topic: str, key: bytes | None, value: bytes, headers: Headers = ()) -> None:
         """Append a record, or queue it while the log is paused; LogError when the queue is full."""
+        if len(value) > LARGEST_RECORD:
+            raise LogError(f"a record of {len(value)} bytes; the limit is {LARGEST_RECORD}")
         with self._log._changed:
             if self._closed:
                 raise LogError("the writer is closed")

@@ -20,7 +20,7 @@ import msgspec
 import numpy as np
 
 from streaming import metrics
-from streaming.log import PREDICTIONS, TICKS, EventLog, LogError, Message, Reader
+from streaming.log import PREDICTIONS, TICKS, EventLog, LogError, Message, Reader, gone
 from streaming.models import Models
 from volatility.feature_table import INDEX
 from volatility.features import FeatureEngine, FeatureRow
@@ -104,24 +104,32 @@ class Scorer:
         self, log: EventLog, models: Models, features: Features, *, group: str | None = GROUP
     ) -> None:
         self._log, self._models, self._features = log, models, features
+        self._group = group
         self._partitions: dict[int, _Partition] = {}
-        number = len(log.partitions(TICKS))
+        self._writer = log.writer()
+        self._generation: str
+        self._reader: Reader
+        self._open()
+
+    def _open(self) -> None:
+        number = len(self._log.partitions(TICKS))
         if not number:
             raise LogError("there is no topic ticks; start `volatility ingest` first")
-        log.create(PREDICTIONS, number)
-        if len(log.partitions(PREDICTIONS)) != number:
+        self._generation = self._log.generation(TICKS)
+        self._log.create(PREDICTIONS, number)
+        there = len(self._log.partitions(PREDICTIONS))
+        if there != number:
             # A prediction must land on its tick's partition, where a successor looks for it.
             raise LogError(
-                f"predictions has {len(log.partitions(PREDICTIONS))} partitions and ticks "
-                f"{number}; delete the topic predictions, it is built again"
+                f"predictions has {there} partitions and ticks {number}; "
+                "delete the topic predictions, it is built again"
             )
-        self._writer = log.writer()
-        self._reader: Reader
-        if group is None:
-            self._reader = log.reader(TICKS, dict.fromkeys(log.partitions(TICKS), 0))
-            self._assigned(log.partitions(TICKS))
+        if self._group is None:
+            partitions = self._log.partitions(TICKS)
+            self._reader = self._log.reader(TICKS, dict.fromkeys(partitions, 0))
+            self._assigned(partitions)
         else:
-            self._reader = log.group_reader(TICKS, group, self._assigned, self._revoked)
+            self._reader = self._log.group_reader(TICKS, self._group, self._assigned, self._revoked)
 
     def run(self, *, follow: bool, stopped: Callable[[], bool] = lambda: False) -> int:
         """Score to the log's end of now, or with ``follow`` until ``stopped``.
@@ -131,7 +139,14 @@ class Scorer:
         ends = self._log.end_offsets(TICKS)
         made = 0
         while not stopped():
-            made += self.step()
+            try:
+                made += self.step()
+            except LogError as error:
+                if not follow or not gone(self._log, TICKS, self._generation, self._reader):
+                    raise
+                logger.warning("score starts anew: %s", error)
+                self._reopen(stopped)
+                continue
             mine = self._reader.assignment()  # of a group: empty until all have joined
             if not follow and mine and all(self._reader.position(p) >= ends[p] for p in mine):
                 break
@@ -158,6 +173,16 @@ class Scorer:
         if messages:
             self._measure(messages, rows)
         return made
+
+    def _reopen(self, stopped: Callable[[], bool]) -> None:
+        """Begin again with the ticks that there are, as soon as there are any."""
+        self._reader.close()
+        self._partitions.clear()
+        while not self._log.partitions(TICKS):
+            if stopped():
+                return
+            time.sleep(POLL_SECONDS)
+        self._open()
 
     def close(self) -> None:
         """Free the connections."""

@@ -22,7 +22,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from volatility.lake import Lake, LakeError
-from volatility.parts import ROW_GROUP_ROWS, Part, _locked, read_part, readable
+from volatility.parts import ROW_GROUP_ROWS, Part, locked, read_part, readable
 
 OLDER_THAN_SECONDS = 3600.0
 TARGET_ROWS = 1_000_000
@@ -183,7 +183,7 @@ def _merge(lake: Lake, symbol: str, group: list[_Seen]) -> None:
     with lake.stage(parts[0].topic, parts[0].partition, through) as stage:
         for table in _gathered(batches):
             stage.append(table)
-    with _locked(lake.root):  # so that none of them is replaced between the look and the deletion
+    with locked(lake.root):  # so that none of them is replaced between the look and the deletion
         for one in group:
             path = one.part.path
             if path not in stage.paths and path.exists() and one.identity == _identity(path.stat()):

@@ -273,7 +273,7 @@ class Stage:
         parts[-1].writer.add_key_value_metadata({_THROUGH: str(through)})
         for part in self._open.values():
             part.close()
-        with _locked(self._root):
+        with locked(self._root):
             for part in parts:
                 if part.path.exists() and self._superseded(part):
                     part.temporary.unlink()
@@ -299,9 +299,11 @@ class Stage:
             yield
         except (pa.ArrowException, OSError) as error:
             self._discard()
+            remedy = "make room or give the right to write there, then run again"
+            if isinstance(error, FileNotFoundError):  # the part's own hidden file has gone
+                remedy = "another process writes the same part: end one of the two"
             raise LakeError(
-                f"cannot write to the lake {self._root} ({_one_line(error)}); "
-                "make room or give the right to write there, then run again"
+                f"cannot write to the lake {self._root} ({_one_line(error)}); {remedy}"
             ) from error
 
     def _discard(self) -> None:
@@ -311,7 +313,7 @@ class Stage:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """Keep two processes from publishing at the same time."""
     handle = os.open(folder, os.O_RDONLY)
     try:

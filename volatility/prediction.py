@@ -1,6 +1,6 @@
 """Describe one prediction: its fields, its JSON and its columns.
 
-``(symbol, time, model_version, model_variant)`` identifies it; redelivery may repeat it.
+``(symbol, time, model_version)`` identifies it; the topic may repeat it, the lake does not.
 """
 
 from __future__ import annotations

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import random
 import re
 import time
 from collections.abc import Iterator, Sequence
 
 import pytest
 
-from streaming.log import LogError
+from streaming.log import LARGEST_RECORD, LogError
 from streaming.memory_log import MemoryLog
 from tests.logs import (
     PATIENCE_SECONDS,
@@ -95,6 +96,18 @@ def test_key_value_and_headers_survive(place: Place, topic: str) -> None:
     assert got == sorted((key or b"", value, headers) for key, value, headers in records)
     assert {message.key for message in found} == {None, b"", b"key"}
     assert all(before_ns <= message.time_ns <= time.time_ns() for message in found)
+
+
+def test_the_longest_record_is_taken_and_a_longer_one_refused(place: Place, topic: str) -> None:
+    writer = place.log.writer()
+    with pytest.raises(LogError, match=f"{LARGEST_RECORD + 1} bytes"):
+        writer.append(topic, None, b"x" * (LARGEST_RECORD + 1))
+    assert writer.pending() == 0
+    longest = random.Random(0).randbytes(LARGEST_RECORD)  # compression gains nothing
+    writer.append(topic, None, longest)
+    writer.flush(PATIENCE_SECONDS)
+    writer.close()
+    assert [message.value for message in read_all(place.log, topic)] == [longest]
 
 
 def test_offsets_tell_where_the_log_starts_and_ends(place: Place, topic: str) -> None:

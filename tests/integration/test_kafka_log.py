@@ -46,15 +46,6 @@ def test_a_broker_starts_once(broker: RunningBroker) -> None:
         broker.start()
 
 
-def test_a_record_too_long_is_refused_before_it_is_queued(broker: RunningBroker) -> None:
-    log = KafkaLog(broker.servers)
-    writer = log.writer()
-    with pytest.raises(LogError, match="1000000 bytes"):
-        writer.append("ticks", None, b"x" * 1_000_000)
-    assert writer.pending() == 0
-    log.close()
-
-
 def test_other_clients_read_what_is_written_and_write_what_is_read(broker: RunningBroker) -> None:
     log = KafkaLog(broker.servers)
     name = "shared"

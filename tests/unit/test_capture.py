@@ -15,7 +15,7 @@ from streaming import capture as module
 from streaming import metrics
 from streaming.capture import Capture, Rotation, capture_topic
 from streaming.decoding import decode_ticks
-from streaming.log import DEAD_LETTER, TICKS, LogError
+from streaming.log import DEAD_LETTER, LARGEST_RECORD, TICKS, LogError
 from streaming.memory_log import MemoryLog
 from tests.chaos import market
 from tests.chaos.checks import check_lake, read_all
@@ -180,6 +180,19 @@ def test_unparsable_records_go_to_the_dead_letter_topic_with_reason_and_place(
         assert headers["source"].decode() == f"{source}{offset}"
         assert headers["reason"]
     assert "2009" in dict(dead[1].headers)["reason"].decode()
+
+
+def test_what_is_too_long_for_a_record_is_buried_cut(tmp_path: Path) -> None:
+    """Another client may have written it, up to the broker's own limit."""
+    log = filled(10, partitions=1)
+    long = b"x" * (LARGEST_RECORD + 50)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("streaming.memory_log.LARGEST_RECORD", 2**20)
+        log.writer().append(TICKS, b"BTC-USD", long)
+    assert capture_topic(log, TICKS, tmp_path) == 10
+    (dead,) = read_all(log, DEAD_LETTER)
+    assert dead.value == long[:LARGEST_RECORD]
+    assert dict(dead.headers)["length"] == str(len(long)).encode()
 
 
 def test_a_full_disk_is_told_once_and_waited_for(

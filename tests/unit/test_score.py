@@ -203,6 +203,29 @@ def test_a_topic_created_anew_is_scored_from_its_beginning(
     assert expected_scores(log).keys() <= {key[:2] for key in told(log)}
 
 
+@pytest.mark.parametrize("group", [None, "score"])
+def test_a_topic_created_anew_amid_a_run_is_followed(
+    log: MemoryLog, stream: Iterator[Record], group: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(log, stream, 8_000)
+    scorer = Scorer(log, Given(v1=0), Features(), group=group)  # type: ignore[arg-type]
+    polls = iter(range(10_000))
+
+    def stopped() -> bool:
+        number = next(polls)
+        if number == 20:
+            log.delete(TICKS)
+        if number == 23:
+            log.create(TICKS, 2)
+            append(log, stream, 9_000)
+        return number == 60
+
+    scorer.run(follow=True, stopped=stopped)
+    scorer.close()
+    assert "score starts anew" in caplog.text
+    assert expected_scores(log).keys() <= {key[:2] for key in told(log)}
+
+
 def test_two_members_and_a_rebalance_score_each_step(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
