@@ -171,7 +171,8 @@ def backfill(symbol: str, since: str, until: str | None, lake: Path, url: str | 
     Trades carry no quotes: no features are built from them. Run again, it goes on where it
     stopped. Example: volatility backfill --symbol BTC-USD --since 2026-04-04T00:00
     """
-    from streaming.backfill import URL, Trades, backfill, parse_bound
+    from streaming.backfill import backfill, parse_bound
+    from streaming.trades import URL, Trades
 
     since_ns = parse_bound("--since", since)
     until_ns = time.time_ns() if until is None else parse_bound("--until", until)

@@ -14,14 +14,12 @@ from streaming import backfill as module
 from streaming.backfill import (
     TRADE_SCHEMA,
     Backfilled,
-    BackfillError,
-    Pace,
-    Trades,
     backfill,
     first_since,
     missing,
     parse_bound,
 )
+from streaming.trades import BackfillError, Pace, Trade, Trades
 from tests.rest_exchange import GONE, HALF, Failure, RestExchange, serving
 from volatility import parts
 from volatility.cli import main
@@ -87,7 +85,7 @@ class Direct(Trades):
         if self.pages < 0:
             raise KeyboardInterrupt
         query = {"limit": limit, "after": 2**62 if after is None else after}
-        return [module._Trade(**entry) for entry in reversed(self.exchange.page(query))]
+        return [Trade(**entry) for entry in reversed(self.exchange.page(query))]
 
 
 def fetch(exchange, folder, start, stop, **options):
@@ -176,7 +174,7 @@ def test_ranges_in_any_order_and_kills_lose_and_double_nothing(tmp_path_factory,
 
 
 def _trade(entry):
-    return module._Trade(**entry)
+    return Trade(**entry)
 
 
 def test_a_batch_over_midnight_cut_short_is_made_whole(tmp_path, monkeypatch):

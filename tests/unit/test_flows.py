@@ -113,6 +113,6 @@ def test_lakes_that_are_not_there_yet_are_no_error(tmp_path):
 
 
 def _trade(number):
-    from streaming.backfill import _Trade
+    from streaming.trades import Trade
 
-    return _Trade(number, "2026-04-04T12:00:00Z", "1", "1", "buy")
+    return Trade(number, "2026-04-04T12:00:00Z", "1", "1", "buy")
