@@ -14,7 +14,6 @@ from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition, erro
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.consumer import FetchRequest
 
-from streaming.crc32c import warm_up
 from streaming.kafka_client import DIRECT
 from streaming.log import LogError, Message, OnAssigned, OnRevoked
 from streaming.record_batch import Batch, BatchError, decode
@@ -157,7 +156,6 @@ class KafkaReader:
         fetcher = self._consumer._fetcher
         fetcher.PartitionRecords = FetchedPartition
         fetcher._manager = _FetchById(fetcher._manager, topic, uuid.UUID(topic_id))
-        warm_up()
         self._closed = False
 
     def assign(self, offsets: dict[int, int]) -> None:

@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 from kafka import errors
 from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 
-from streaming.crc32c import warm_up
 from streaming.kafka_client import Client, Topic
 from streaming.log import LARGEST_RECORD, LogError
 from streaming.partitioning import partition_of
@@ -128,7 +127,6 @@ class KafkaWriter:
         self._homeless: dict[str, list[_Entry]] = {}  # by topic, while its partitions are unknown
         self._topics: dict[str, Topic] = {}
         self._producer: tuple[int, int] | None = None
-        warm_up()
         self._thread = threading.Thread(target=self._run, name="kafka-writer", daemon=True)
         self._thread.start()
 

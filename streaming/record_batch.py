@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import zstandard
+from crc32c import crc32c
 from kafka import codec
 
-from streaming.crc32c import crc32c
 from streaming.log import Message
 
 # base offset, length, leader epoch, magic, CRC | attributes, last offset delta, first and

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from streaming.capture import Rotation, capture_topic
@@ -11,7 +12,6 @@ from streaming.memory_log import MemoryLog
 from volatility import prediction
 from volatility.lake import Lake
 from volatility.prediction import PREDICTION_SCHEMA, Prediction
-from volatility.tick import encode
 
 SECOND = 1_000_000_000
 START = 1_767_571_200 * SECOND
@@ -24,7 +24,7 @@ def one(second: int, version: str = "1", symbol: str = "BTC-USD", score: float =
 def append(log: MemoryLog, *predictions: Prediction) -> None:
     writer = log.writer()
     for each in predictions:
-        writer.append(PREDICTIONS, each.symbol.encode(), encode(each))
+        writer.append(PREDICTIONS, each.symbol.encode(), msgspec.json.encode(each))
 
 
 @pytest.fixture
