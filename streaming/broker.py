@@ -28,6 +28,8 @@ DATA = ROOT / "data" / "kafka"
 HOST = "127.0.0.1"
 READY_SECONDS = 90.0  # 4 s on an idle machine; two busy cores and a long log take longer
 STOP_SECONDS = 30.0
+NOTICE_SECONDS = 0.2  # a process that was just killed looks alive for a moment
+END_SECONDS = 10.0  # and holds its ports for 0.05 s more, under load for longer
 
 # A cluster of one: every internal topic has one replica, no group waits for members that might
 # come, and a broker that was killed waits 2.5 s, not 9, until its former self counts as dead.
@@ -112,8 +114,8 @@ def start(broker: Broker, ready_seconds: float = READY_SECONDS) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,  # a Ctrl-C meant for the caller must not reach it
         )
-    _write(broker.pid_file, f"{process.pid}\n")
     try:
+        _write(broker.pid_file, f"{process.pid}\n")
         _wait_ready(broker, process, ready_seconds)
     except BaseException:
         process.kill()
@@ -130,14 +132,12 @@ def stop(broker: Broker, stop_seconds: float = STOP_SECONDS) -> bool:
     It is asked first (SIGTERM) and killed after ``stop_seconds``.
     """
     pid = running(broker)
-    if pid is None:
-        broker.pid_file.unlink(missing_ok=True)
-        return False
-    os.kill(pid, signal.SIGTERM)
-    if not _wait_gone(broker, pid, stop_seconds):
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+    if not _wait_gone(broker, stop_seconds):
         kill(broker)
     broker.pid_file.unlink(missing_ok=True)
-    return True
+    return pid is not None
 
 
 def kill(broker: Broker) -> None:
@@ -145,7 +145,7 @@ def kill(broker: Broker) -> None:
     pid = running(broker)
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
-        _wait_gone(broker, pid, STOP_SECONDS)
+    _wait_gone(broker, END_SECONDS)
     broker.pid_file.unlink(missing_ok=True)
 
 
@@ -155,20 +155,17 @@ def running(broker: Broker) -> int | None:
     The id in the file may meanwhile be another's: only a process that was started with this
     broker's configuration file counts.
     """
-    try:
-        pid = int(broker.pid_file.read_text())
-    except (FileNotFoundError, ValueError):
-        return None
-    with contextlib.suppress(ChildProcessError):  # when it is our own child and has ended
-        os.waitpid(pid, os.WNOHANG)
-    return pid if str(broker.config) in _arguments(pid) else None
+    pid = _noted(broker)
+    return pid if pid is not None and str(broker.config) in _arguments(pid) else None
 
 
 def prepare(broker: Broker) -> list[str]:
     """Fetch the jars, write the configuration, format the storage; give the command to run."""
+    _wait_gone(broker, NOTICE_SECONDS)
     pid = running(broker)
     if pid is not None:
         raise BrokerError(f"it runs already: process {pid}, {broker.servers}")
+    _wait_gone(broker, END_SECONDS)
     java = _find("java", "install a JDK 17 (Debian: apt-get install openjdk-17-jre-headless)")
     for port in (broker.port, broker.controller_port):
         _require_free(port)
@@ -284,6 +281,8 @@ def _listens(port: int) -> bool:
 
 def _require_free(port: int) -> None:
     with socket.socket() as listener:
+        # As the broker itself does: connections that wait for their time to end (TIME_WAIT) are
+        # no listener.
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listener.bind((HOST, port))
@@ -313,9 +312,34 @@ def _arguments(pid: int) -> str:
     return result.stdout
 
 
-def _wait_gone(broker: Broker, pid: int, seconds: float) -> bool:
+def _noted(broker: Broker) -> int | None:
+    """Give the process id in the file, whoever has it now."""
+    try:
+        pid = int(broker.pid_file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+    with contextlib.suppress(ChildProcessError):  # when it is our own child and has ended
+        os.waitpid(pid, os.WNOHANG)
+    return pid
+
+
+def _ending(pid: int) -> bool:
+    """Tell whether a killed process still has to free what it holds, its ports among it.
+
+    It has lost its command line by then, and its first thread may be a zombie before the others.
+    """
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][:1]
+        threads = len(list(Path(f"/proc/{pid}/task").iterdir()))
+    except OSError:
+        return False  # it is gone, or the system does not tell
+    return not _arguments(pid) and (state not in "ZX" or threads > 1)
+
+
+def _wait_gone(broker: Broker, seconds: float) -> bool:
+    """Wait until the noted process is no broker of ours, nor the remains of one."""
     deadline = time.monotonic() + seconds
-    while running(broker) == pid:
+    while (pid := _noted(broker)) is not None and (running(broker) == pid or _ending(pid)):
         if time.monotonic() > deadline:
             return False
         time.sleep(0.05)

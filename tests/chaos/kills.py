@@ -9,21 +9,23 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from streaming.capture import capture_topic
 from streaming.kafka_log import KafkaLog
 from streaming.log import PREDICTIONS, TICKS
+from streaming.models import Models
 from streaming.score import Scorer
 from tests.brokers import RunningBroker
 from tests.chaos import market
 from tests.chaos.checks import check_lake, check_predictions
-from tests.chaos.place import clear, start_again
+from tests.chaos.place import clear, registered
 from tests.chaos.processes import (
     POINTS,
     Child,
     capture,
     die_at,
     load,
-    models,
     running,
     score,
     until,
@@ -56,7 +58,9 @@ def finish_lake(log: KafkaLog, folder: Path) -> int:
 
 def finish_predictions(log: KafkaLog) -> dict[str, int]:
     """Score what is left, and hold the predictions against the batch path."""
-    scorer = Scorer(log, models(), Features(), group=None)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("MLFLOW_TRACKING_URI", registered())
+        scorer = Scorer(log, Models(), Features(), group=None)
     scorer.run(follow=False)
     scorer.close()
     return dict(check_predictions(log))
@@ -123,7 +127,7 @@ def kill_score(servers: str, folder: Path, kills: int, seed: int) -> dict[str, i
         with running(folder / "load.txt", loading(servers, folder, 400)) as ticks:
             until(lambda: total(log) > 500, "the load")
             for _ in range(kills):
-                with running(folder / "score.txt", partial(score, servers)) as child:
+                with running(folder / "score.txt", partial(score, servers, registered())) as child:
                     before = total(log, PREDICTIONS)
                     until(lambda: total(log, PREDICTIONS) > before, "predictions")  # noqa: B023
                     time.sleep(chance.uniform(0.0, 1.0))
@@ -142,14 +146,14 @@ def kill_broker(broker: RunningBroker, folder: Path, kills: int, seed: int) -> d
         with (
             running(folder / "load.txt", loading(servers, folder, 300)) as ticks,
             running(folder / "capture.txt", capturing(servers, folder)) as captured,
-            running(folder / "score.txt", partial(score, servers)) as scored,
+            running(folder / "score.txt", partial(score, servers, registered())) as scored,
         ):
             until(lambda: total(log, PREDICTIONS) > 0, "predictions")
             for _ in range(kills):
                 time.sleep(chance.uniform(0.0, 1.0))
                 broker.kill()
                 time.sleep(chance.uniform(0.0, 1.0))
-                start_again(broker)
+                broker.start()
                 before, predicted = total(log), total(log, PREDICTIONS)
                 until(lambda: total(log) > before, "ticks after the restart")  # noqa: B023
                 until(

@@ -14,7 +14,7 @@ from streaming.log import TICKS
 from tests.brokers import RunningBroker
 from tests.chaos import market
 from tests.chaos.checks import check_lake, held
-from tests.chaos.place import clear, start_again
+from tests.chaos.place import clear
 from tests.chaos.processes import command, running, until
 from volatility.columns import to_table
 from volatility.lake import Lake
@@ -42,7 +42,7 @@ def outage(broker: RunningBroker, folder: Path, away_seconds: float) -> dict[str
             before = sum(log.end_offsets(TICKS).values())
             broker.kill()
             time.sleep(away_seconds)
-            start_again(broker)
+            broker.start()
             child.wait()
         capture_topic(log, TICKS, folder / "lake")
         assert check_lake(log, folder / "lake") == len(records)

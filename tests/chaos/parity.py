@@ -18,7 +18,7 @@ from streaming.log import PREDICTIONS, TICKS, EventLog
 from streaming.models import Model
 from streaming.score import Scorer
 from tests.chaos.checks import batch_rows, bundle, check_lake, check_predictions, read_all
-from tests.chaos.place import clear
+from tests.chaos.place import clear, registered
 from tests.chaos.processes import hold, running, score, until
 from volatility.features import TICK_COLUMNS
 from volatility.lake import Lake
@@ -85,11 +85,11 @@ def across_a_restart(servers: str, folder: Path) -> dict[str, int]:
 
     def act(told: Told, steps: int) -> None:
         middle = partial(hold, str(folder / "never"), steps // 4)
-        with running(folder / "score.txt", partial(score, servers), middle) as first:
+        with running(folder / "score.txt", partial(score, servers, registered()), middle) as first:
             until(lambda: told() >= steps // 4, "a quarter of the predictions")
             first.kill()
         assert told() < steps, "it was over before it was killed"
-        with running(folder / "score.txt", partial(score, servers)) as second:
+        with running(folder / "score.txt", partial(score, servers, registered())) as second:
             until(lambda: told() >= steps, "all predictions")
             second.stop()
 
@@ -102,9 +102,9 @@ def across_a_rebalance(servers: str, folder: Path) -> dict[str, int]:
     def act(told: Told, steps: int) -> None:
         gate = folder / "gate"
         middle = partial(hold, str(gate), steps // 4)
-        with running(folder / "one.txt", partial(score, servers), middle) as one:
+        with running(folder / "one.txt", partial(score, servers, registered()), middle) as one:
             until(lambda: told() >= steps // 4, "a quarter of the predictions")
-            with running(folder / "two.txt", partial(score, servers), middle) as two:
+            with running(folder / "two.txt", partial(score, servers, registered()), middle) as two:
                 until(lambda: "warming up" in two.said(), "the second has its share")
                 assert told() < steps, "it was over before the second came"
                 one.stop()

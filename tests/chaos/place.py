@@ -1,18 +1,21 @@
-"""Give each scenario a broker with empty topics, and a broker back that was killed."""
+"""Give each scenario empty topics and a model registry."""
 
 from __future__ import annotations
 
+import atexit
+import tempfile
 import time
 from contextlib import closing
+from functools import cache
+from pathlib import Path
 
+import pytest
 from kafka import KafkaAdminClient
 
-from streaming.broker import BrokerError
 from streaming.kafka_log import KafkaLog
 from streaming.log import DEAD_LETTER, PREDICTIONS, TICKS
-from tests.brokers import RunningBroker
-
-PORT_SECONDS = 20.0
+from tests.registries import make_registry, register_small
+from volatility import registry
 
 
 def clear(servers: str, *topics: str) -> None:
@@ -30,13 +33,14 @@ def clear(servers: str, *topics: str) -> None:
             time.sleep(0.05)
 
 
-def start_again(broker: RunningBroker) -> None:
-    """Start a killed broker, as soon as the system has freed its ports."""
-    deadline = time.monotonic() + PORT_SECONDS
-    while True:
-        try:
-            return broker.start()
-        except BrokerError as error:
-            if "taken" not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(0.1)
+@cache
+def registered() -> str:
+    """Give the address of a registry whose champion is the small bundle, as version 1."""
+    folder = tempfile.TemporaryDirectory(prefix="registry-")
+    atexit.register(folder.cleanup)
+    with pytest.MonkeyPatch.context() as environment:
+        uri = make_registry(Path(folder.name))
+        environment.setenv("MLFLOW_TRACKING_URI", uri)
+        version = register_small(Path(folder.name)).version
+        registry.promote(version, evidence={})
+    return uri

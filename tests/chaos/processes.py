@@ -19,7 +19,6 @@ from functools import cache, partial
 from multiprocessing.context import ForkServerContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import streaming.capture
@@ -27,27 +26,19 @@ import streaming.ingest
 import streaming.kafka_reader
 import streaming.live
 import streaming.score
-from streaming.capture import Rotation, capture_topic
 from streaming.commands import stopping
 from streaming.kafka_log import KafkaLog
-from streaming.models import Model
 from streaming.score import Scorer
 from tests.chaos import market
 from tests.chaos.checks import bundle
 from volatility import parts
+from volatility.cli import main
 from volatility.features import FeatureEngine
 from volatility.lake import Lake
-from volatility.settings import Features
 from volatility.tick import Heartbeat
 
 PATIENCE_SECONDS = 120.0
 ROOT = Path(__file__).parents[2]
-
-
-def models(*seeds: int) -> Any:
-    """Stand in for ``Models``: small bundles as versions 1, 2, ... without a registry."""
-    found = tuple(Model("small", str(1 + seed), bundle(seed)) for seed in seeds or (0,))
-    return SimpleNamespace(current=lambda: found)
 
 
 # What runs in a child.
@@ -62,31 +53,18 @@ def load(servers: str, lake: str, seed: int, per_second: float, start_ns: int) -
 
 def capture(servers: str, lake: str, rows: int, seconds: float, group: str | None) -> None:
     """Capture the ticks with a small rotation, until stopped."""
-    rotation = Rotation(rows, seconds)
-    with closing(KafkaLog(servers)) as log:
-        capture_topic(
-            log,
-            "ticks",
-            Path(lake),
-            rotation=rotation,
-            group=group,
-            follow=True,
-            stopped=stopping(),
-        )
+    options = ["--lake", lake, "--rows", str(rows), "--seconds", str(seconds), "--follow"]
+    command(servers, "capture", *options, *(["--group", group] if group else []))
 
 
-def score(servers: str) -> None:
-    """Score as a member of the group, until stopped."""
-    with closing(KafkaLog(servers)) as log:
-        scorer = Scorer(log, models(), Features())
-        scorer.run(follow=True, stopped=stopping())
-        scorer.close()
+def score(servers: str, registered: str) -> None:
+    """Score as a member of the group, until stopped; with the champion of a registry."""
+    os.environ["MLFLOW_TRACKING_URI"] = registered
+    command(servers, "score", "--follow")
 
 
 def command(servers: str, *arguments: str) -> None:
     """Run the ``volatility`` command."""
-    from volatility.cli import main
-
     os.environ["KAFKA_BOOTSTRAP_SERVERS"] = servers
     sys.argv = ["volatility", *arguments]
     main()
