@@ -255,6 +255,8 @@ class KafkaWriter:
                     requests.setdefault(leader, []).append(lane)
         for leader, lanes in requests.items():
             problem = self._produce(leader, lanes) or problem
+            if self._producer is None:  # every batch is to be made anew
+                break
         return problem
 
     def _route(self) -> str:
