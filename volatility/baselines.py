@@ -17,7 +17,6 @@ import warnings
 import msgspec
 import numpy as np
 import numpy.typing as npt
-from sklearn.linear_model import LogisticRegression
 
 from volatility.compiled import njit
 from volatility.dataset import Dataset
@@ -141,6 +140,9 @@ def _fit(
     spikes: npt.NDArray[np.bool_],
     garch: Floats | None,
 ) -> Baseline:
+    # Here, for a service that only scores does not load it: 130 MiB and 1.4 s.
+    from sklearn.linear_model import LogisticRegression
+
     logs = _logs(rows, inputs, relative, garch)
     known = ~np.isnan(logs)
     means = np.array([logs[k, i].mean() if k.any() else 0.0 for i, k in enumerate(known.T)])
