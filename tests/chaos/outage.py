@@ -12,7 +12,7 @@ from streaming.capture import capture_topic
 from streaming.kafka_log import KafkaLog
 from streaming.log import TICKS
 from tests.brokers import RunningBroker
-from tests.chaos import market
+from tests.chaos import kills, market
 from tests.chaos.checks import check_lake, held
 from tests.chaos.place import clear
 from tests.chaos.processes import command, running, until
@@ -38,7 +38,7 @@ def outage(broker: RunningBroker, folder: Path, away_seconds: float) -> dict[str
         with running(
             folder / "ingest.txt", partial(command, servers, "ingest", *arguments)
         ) as child:
-            until(lambda: log.partitions(TICKS) and sum(log.end_offsets(TICKS).values()), "ticks")
+            until(lambda: kills.total(log) > PER_SECOND, "a second of ticks")
             before = sum(log.end_offsets(TICKS).values())
             broker.kill()
             time.sleep(away_seconds)
