@@ -254,9 +254,8 @@ class KafkaWriter:
                 else:
                     requests.setdefault(leader, []).append(lane)
         for leader, lanes in requests.items():
-            problem = self._produce(leader, lanes) or problem
-            if self._producer is None:  # every batch is to be made anew
-                break
+            if all(lane.batch for lane in lanes):  # else they are to be made anew
+                problem = self._produce(leader, lanes) or problem
         return problem
 
     def _route(self) -> str:
