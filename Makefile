@@ -21,16 +21,16 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint chaos bench serve kafka kafka-stop lock clean
+.PHONY: help install demo test lint chaos bench bench-streaming serve kafka kafka-stop lock clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
 
 install: .venv/.project ## build the environment that the service runs in
 	@echo "ready: $(BIN)/volatility --help"
 
-demo: .venv/.project ## run the whole chain and serve (TICKS=DIR: real ticks; SERVE=0: do not serve)
-	$(BIN)/volatility demo $(if $(TICKS),--ticks "$(TICKS)") $(if $(filter 0,$(SERVE)),--no-serve)
+demo: .venv/.project ## run the whole chain and serve (TICKS=DIR: real ticks; KAFKA=1: through Kafka; SERVE=0: do not serve)
+	$(BIN)/$(if $(filter 1,$(KAFKA)),python -m streaming.demo,volatility demo) $(if $(TICKS),--ticks "$(TICKS)") $(if $(filter 0,$(SERVE)),--no-serve)
 
 test: .venv/.dev ## run the tests (ARGS="-k lake" narrows them)
 	$(BIN)/python -m pytest $(ARGS)
@@ -47,6 +47,9 @@ chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the 
 bench: .venv/.dev ## measure features, live update and scoring beside their peers
 	$(BIN)/python -m benchmarks.core $(ARGS)
 
+bench-streaming: .venv/.dev ## measure ingest, capture, score and latency on a real broker (5 min)
+	$(BIN)/python -m benchmarks.streaming $(ARGS)
+
 serve: .venv/.project ## serve the champion on port 3000
 	$(BIN)/bentoml serve $(ARGS)
 
@@ -62,9 +65,18 @@ lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest al
 	printf 'setuptools\nuv\n' | $(COMPILE) - -c requirements.lock -o requirements-bootstrap.lock $(ARGS)
 
 clean: ## remove build output and caches (DATA=1: also lake, reports and the MLflow store)
+	@$(if $(filter 1,$(DATA)),$(refuse_running_broker))
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	$(if $(filter 1,$(DATA)),git clean -fdXq data reports mlruns mlflow.db)
+
+# Its files would go on to grow, deleted, until it ends.
+define refuse_running_broker
+for file in $$(find data -name broker.pid 2>/dev/null); do \
+  if $(BIN)/python -m streaming.broker status --data $${file%/*} >/dev/null 2>&1; then \
+    echo "clean: the broker of $${file%/*} runs; stop it first:" \
+      "make kafka-stop ARGS=\"--data $${file%/*}\"" >&2; exit 1; fi; done
+endef
 
 # One resolution for all Python versions, and hashes for all platforms. Annotations would name
 # files, and extras are kept because pip checks them in hash mode.

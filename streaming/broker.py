@@ -217,13 +217,18 @@ def fetch(folder: Path = DATA / "lib") -> Path:
     return jars
 
 
+def cluster_id(broker: Broker) -> str:
+    """Name the cluster whose only node is this broker."""
+    return _base64(hashlib.sha256(str(broker.config).encode()).digest()[:16])
+
+
 def _format(base: list[str], broker: Broker) -> None:
-    cluster = hashlib.sha256(str(broker.config).encode()).digest()[:16]
     result = subprocess.run(
         [
             *(base[0], "-XX:TieredStopAtLevel=1", *base[1:]),
             "kafka.tools.StorageTool",
-            *("format", "--cluster-id", _base64(cluster), "--config", str(broker.config)),
+            # With `=`: an id may begin with a dash, and would be taken for an option.
+            *("format", f"--cluster-id={cluster_id(broker)}", "--config", str(broker.config)),
         ],
         capture_output=True,
         text=True,

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 MEASURE_SECONDS = 0.5
 FLUSH_SECONDS = 60.0
+PATIENT_RECORDS = 100_000  # pending; a source that can wait is asked for more below it
+PATIENT_SECONDS = 0.02
 LAST_RECORDS = 5_000  # of each partition, in which the last of each symbol is looked for
 
 Events = AsyncIterator[list[Event]]
@@ -135,15 +137,20 @@ def run(
     lake: Lake,
     *,
     partitions: int,
+    patient: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Ingest until the source ends or ``stopped``, then flush; give the records appended."""
+    """Ingest until the source ends or ``stopped``, then flush; give the records appended.
+
+    A ``patient`` source can wait: while many records are pending it is not asked for more, and
+    none is lost, however long the broker is away.
+    """
     log.create(TICKS, partitions)
     log.create(DEAD_LETTER, 1)
     writer = log.writer()
     work = Ingest(writer, lake)
     try:
-        asyncio.run(_pump(work, events, stopped))
+        asyncio.run(_pump(work, events, writer if patient else None, stopped))
         work.finish()
     finally:
         writer.close()
@@ -174,11 +181,15 @@ def last_records(log: EventLog) -> list[Record]:
     return sorted(found.values(), key=lambda record: record.time)
 
 
-async def _pump(work: Ingest, events: Events, stopped: Callable[[], bool]) -> None:
+async def _pump(
+    work: Ingest, events: Events, awaited: Writer | None, stopped: Callable[[], bool]
+) -> None:
     async def read() -> None:
         async for batch in events:
             work.take(batch)
             await asyncio.sleep(0)
+            while awaited and awaited.pending() > PATIENT_RECORDS:
+                await asyncio.sleep(PATIENT_SECONDS)
 
     reading = asyncio.ensure_future(read())
     while not reading.done() and not stopped():

@@ -28,7 +28,7 @@ from streaming.record_batch import encode
 BATCH_BYTES = 512 * 1024  # before compression
 # A request costs half a millisecond of Python, however little is in it: this leaves the
 # interpreter to the caller, and adds half of it to the median latency of a record under load.
-REST_SECONDS = 0.003
+REST_SECONDS = 0.001
 RETRY_SECONDS = 0.1
 FAILURES_TO_TELL = 10  # in a row; a broker that has just started refuses a few times
 CONNECT_SECONDS = 5.0

@@ -61,7 +61,8 @@ class Models:
                 logger.warning("the models stay as they are: %s", error)
 
     def _load(self) -> tuple[Model, ...]:
-        champion, newest = registry.champion(), registry.latest()
+        places = registry.versions_by_alias()
+        champion, newest = places.get(registry.CHAMPION), places.get(registry.CHALLENGER)
         if champion is None and newest is None:
             raise RegistryError("no model is registered; run `volatility train` first")
         serving = champion or newest

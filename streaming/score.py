@@ -27,7 +27,7 @@ from volatility.features import FeatureEngine, FeatureRow
 from volatility.kernel_state import SECOND
 from volatility.prediction import Prediction
 from volatility.settings import Features
-from volatility.tick import TickError, decode
+from volatility.tick import Heartbeat, TickError, decode
 
 logger = logging.getLogger(__name__)
 
@@ -104,6 +104,7 @@ class Scorer:
         self, log: EventLog, models: Models, features: Features, *, group: str | None = GROUP
     ) -> None:
         self._log, self._models, self._features = log, models, features
+        FeatureEngine(features).update(Heartbeat("A", 0))  # compiled before the stream waits
         self._group = group
         self._partitions: dict[int, _Partition] = {}
         self._writer = log.writer()

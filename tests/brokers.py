@@ -44,7 +44,7 @@ def run_broker(folder: Path) -> Iterator[RunningBroker]:
         # .ci/run installs them: there, nothing may be left out for lack of a server.
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up(f"a real Kafka broker needs {' and '.join(missing)}")
-    running = RunningBroker(Broker(folder, *_free_ports(2)))
+    running = RunningBroker(Broker(folder, *free_ports(2)))
     try:
         running.start()
         yield running
@@ -52,7 +52,7 @@ def run_broker(folder: Path) -> Iterator[RunningBroker]:
         broker.kill(running.broker)  # its data is thrown away: no need to be polite
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
     with ExitStack() as stack:  # all at once, so that none is given twice
         listeners = [stack.enter_context(socket.socket()) for _ in range(count)]
         for listener in listeners:

@@ -34,6 +34,13 @@ def run(settings: Settings, *, ticks: Path | None, serve: bool) -> None:
     else:
         rows = stages.import_ticks([ticks], paths).rows
     click.echo(f"ticks      {rows:,} records of {', '.join(Lake(paths.ticks).symbols())}")
+    from_lake(settings, paths)
+    if serve:
+        serve_and_ask()
+
+
+def from_lake(settings: Settings, paths: stages.Paths) -> None:
+    """Go from a lake to the registry and the reports, and say what came of it."""
     built = stages.make_features(settings, paths)
     click.echo(f"features   {built['rows']:,} rows")
     registered = stages.train(settings, paths)
@@ -52,11 +59,9 @@ def run(settings: Settings, *, ticks: Path | None, serve: bool) -> None:
     click.echo(f"promote    version {version} {outcome}{'; '.join(verdict['reasons'])}")
     click.echo(f"drift      {stages.drift_line(stages.drift(settings, paths))}")
     click.echo(f"reports    {paths.reports / 'index.html'}")
-    if serve:
-        _serve()
 
 
-def _serve() -> None:
+def serve_and_ask() -> None:
     """Start the service, send the README's request, print the answer, serve until stopped."""
     click.echo(f"serve      http://localhost:{PORT}  (Ctrl-C stops it)")
     command = [str(Path(sys.executable).with_name("bentoml")), "serve", "--port", str(PORT)]

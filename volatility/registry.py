@@ -60,6 +60,7 @@ __all__ = [
     "resolve",
     "rollback",
     "version_of",
+    "versions_by_alias",
 ]
 
 
@@ -255,12 +256,29 @@ def rollback() -> tuple[str, str | None]:
 
 def champion() -> str | None:
     """Give the version that serves, or None where none has been promoted."""
-    return _alias(CHAMPION)
+    return versions_by_alias().get(CHAMPION)
 
 
 def latest() -> str | None:
     """Give the version that was registered last, or None where there is none."""
-    return _alias(CHALLENGER)
+    return versions_by_alias().get(CHALLENGER)
+
+
+def versions_by_alias() -> dict[str, str]:
+    """Give the version of each alias; empty where there is no registry yet.
+
+    Raises
+    ------
+    RegistryError
+        When the registry cannot be reached.
+    """
+    environment = settings.environment()
+    try:
+        client = connect(environment)
+    except UnknownVersionError:
+        return {}
+    with translated(environment):
+        return aliases(client, environment.model_name)
 
 
 def version_of(digest: str) -> str | None:
@@ -273,16 +291,6 @@ def version_of(digest: str) -> str | None:
     with translated(environment):
         known = _with_digest(client, environment.model_name, digest)
         return str(known[0].version) if known else None
-
-
-def _alias(alias: str) -> str | None:
-    environment = settings.environment()
-    try:
-        client = connect(environment)
-    except UnknownVersionError:  # no registry yet, so nobody has the alias
-        return None
-    with translated(environment):
-        return aliases(client, environment.model_name).get(alias)
 
 
 def _load(folder: Path) -> Bundle:

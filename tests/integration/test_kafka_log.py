@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
-from streaming.broker import BrokerError
+from streaming.broker import Broker, BrokerError, cluster_id, prepare
 from streaming.kafka_log import KafkaLog
 from streaming.log import LogError, Message, Writer
-from tests.brokers import RunningBroker
+from tests.brokers import RunningBroker, free_ports
 from tests.logs import (
     PATIENCE_SECONDS,
     InKafka,
@@ -44,6 +46,16 @@ def test_nobody_answers() -> None:
 def test_a_broker_starts_once(broker: RunningBroker) -> None:
     with pytest.raises(BrokerError, match="it runs already: process"):
         broker.start()
+
+
+def test_any_folder_can_hold_a_log(tmp_path: Path) -> None:
+    """An id of the cluster that begins with a dash was taken for an option."""
+    ports = free_ports(2)
+    brokers = (Broker(tmp_path / str(number), *ports) for number in itertools.count())
+    dashed = next(one for one in brokers if cluster_id(one).startswith("-"))
+    prepare(dashed)
+    (properties,) = dashed.data.rglob("meta.properties")
+    assert f"cluster.id={cluster_id(dashed)}" in properties.read_text()
 
 
 def test_other_clients_read_what_is_written_and_write_what_is_read(broker: RunningBroker) -> None:

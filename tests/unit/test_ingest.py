@@ -114,6 +114,28 @@ def test_past_the_bound_each_loss_is_counted_and_lies_in_a_gap(lake: Lake) -> No
         assert times == sorted(times)
 
 
+def test_a_source_that_can_wait_loses_nothing_however_long_the_log_is_away(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = MemoryLog(max_pending=100)
+    log.create(TICKS, 2)
+    log.pause()
+    monkeypatch.setattr(ingest, "PATIENT_RECORDS", 60)
+    events, pauses = arrivals(400), []
+
+    async def asleep(seconds: float) -> None:
+        if seconds:
+            pauses.append(seconds)
+            if len(pauses) == 50:
+                log.resume()
+
+    monkeypatch.setattr(ingest.asyncio, "sleep", asleep)
+    batches = [events[i : i + 20] for i in range(0, 400, 20)]
+    assert run(log, given(batches), lake, partitions=2, patient=True) == 400
+    assert len(pauses) >= 50
+    assert not lake.gaps()
+
+
 def test_what_is_lost_when_ingest_ends_is_named_too(lake: Lake) -> None:
     log = MemoryLog(max_pending=10)
     log.create(TICKS, 1)

@@ -289,7 +289,7 @@ def test_models_stay_when_the_registry_is_away(monkeypatch: pytest.MonkeyPatch) 
         if next(calls) == 3:
             raise SystemExit
 
-    broken = SimpleNamespace(champion=_away, latest=_away)
+    broken = SimpleNamespace(versions_by_alias=_away)
     monkeypatch.setattr(models_module, "registry", broken)
     monkeypatch.setattr(models_module, "time", SimpleNamespace(sleep=sleep))
     models = Models.__new__(Models)
