@@ -188,7 +188,7 @@ async def _pump(
         async for batch in events:
             work.take(batch)
             await asyncio.sleep(0)
-            while awaited and awaited.pending() > PATIENT_RECORDS:
+            while awaited and awaited.pending() > PATIENT_RECORDS:  # noqa: ASYNC110  no event tells
                 await asyncio.sleep(PATIENT_SECONDS)
 
     reading = asyncio.ensure_future(read())

@@ -129,7 +129,7 @@ def test_a_source_that_can_wait_loses_nothing_however_long_the_log_is_away(
             if len(pauses) == 50:
                 log.resume()
 
-    monkeypatch.setattr(ingest.asyncio, "sleep", asleep)
+    monkeypatch.setattr(asyncio, "sleep", asleep)
     batches = [events[i : i + 20] for i in range(0, 400, 20)]
     assert run(log, given(batches), lake, partitions=2, patient=True) == 400
     assert len(pauses) >= 50
