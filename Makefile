@@ -21,7 +21,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint chaos bench bench-streaming serve kafka kafka-stop lock clean
+.PHONY: help install demo test lint chaos bench bench-streaming bench-serving serve kafka kafka-stop lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -49,6 +49,9 @@ bench: .venv/.dev ## measure features, live update and scoring beside their peer
 
 bench-streaming: .venv/.dev ## measure ingest, capture, score and latency on a real broker (5 min)
 	$(BIN)/python -m benchmarks.streaming $(ARGS)
+
+bench-serving: .venv/.dev ## measure the service beside the usual design and hello-worlds, wrk and vegeta (8 min)
+	$(BIN)/python -m benchmarks.serving $(ARGS)
 
 serve: .venv/.project ## serve the champion on port 3000
 	$(BIN)/bentoml serve $(ARGS)

@@ -5,50 +5,62 @@
 
 from __future__ import annotations
 
-import logging
+import sys
+from typing import Any
 
 import bentoml
 
 from service import ticks
-from service.http import State, application
-from service.predictor import choose
-from volatility import settings
-from volatility.registry import RegistryError
+from service.front import Front
+from service.http import application
+from service.predictor import PACKAGED
+from service.security import Guard
+from service.state import State
+from volatility import packaging, settings
 
-logger = logging.getLogger("bentoml.volatility")
+try:
+    state = State(settings.load())
+    environment = settings.environment()
+    state.guard = Guard(environment.volatility_api_key, state.settings.serving.rate_limit)
+except settings.SettingsError as error:
+    sys.exit(f"Error: {error}")  # one line, and no traceback of the server's
 
-state = State(settings.load())
+
+class FrontedService(bentoml.Service):
+    """A BentoML service with a layer before all of BentoML's own."""
+
+    __slots__ = ()
+
+    def to_asgi(self, is_main: bool = True) -> Any:
+        """Give the application that a worker serves."""
+        return Front(super().to_asgi(is_main), state)
 
 
-@bentoml.service(name="crypto_volatility", traffic={"timeout": 60})
+@bentoml.service(
+    name="crypto_volatility",
+    workers=environment.service_workers,
+    traffic={"timeout": state.settings.serving.timeout_seconds},
+    # Counted, and logged a few times a second at most: see service/logs.py.
+    logging={"access": {"enabled": False}},
+    service_class=FrontedService,
+)
 @bentoml.asgi_app(application(state), path="/")
 class VolatilityService:
     """Say how likely it is that volatility spikes within the next minute."""
 
     def __init__(self) -> None:
-        from service import metrics  # in the worker: see its docstring
+        from service import logs, metrics  # in the worker: see their docstrings
+        from service.reload import Reload
 
-        state.on_answer, state.on_reject = metrics.count, metrics.reject
-        try:
-            environment = settings.environment()
-            state.api_key = environment.volatility_api_key
-            state.served = choose(environment)
-        except (RegistryError, settings.SettingsError) as error:
-            # It starts all the same: /health and /predict then say what is wrong.
-            state.problem = f"no model is loaded: {error}"
-            logger.error("%s", state.problem)
-            return
-        served = state.served
+        logs.configure()
+        state.on_answer = metrics.count
+        state.on_reject = logs.told(metrics.reject)
         ticks.warm_up()
-        served.warm_up()
-        metrics.show_model(served)
-        logger.info(
-            "serving %s version %s as %s%s",
-            served.model.name,
-            served.model.version,
-            served.variant,
-            f": {served.reason}" if served.reason else "",
-        )
+        reload = Reload(state, environment, metrics)
+        if packaging.is_packaged(PACKAGED):
+            reload.load_packaged(PACKAGED)
+        else:
+            reload.start()
 
     def __is_ready__(self) -> bool:
         return state.healthy()

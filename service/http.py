@@ -5,9 +5,7 @@ It is separate from ``@bentoml.api`` for the reasons in ``docs/adr/0002-routes-i
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,51 +20,26 @@ from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
 from service.openapi import document
-from service.predictor import Served
+from service.security import DOCS_POLICY
+from service.state import State
 from service.ticks import MAX_BYTES, decode_ticks, feature_rows
 from service.wire import BYTES_PER_ROW, Answer, RequestError, decode_rows
-from volatility.settings import Settings
 
 DOCS = Path(__file__).parent / "docs.html"
 TICK_THREADS = 2  # requests of many ticks that are worked on at once
 
-_encoder = msgspec.json.Encoder()
-
-
-@dataclass
-class State:
-    """Hold what the routes share; ``served`` is replaced as a whole.
-
-    ``problem`` says why no model is loaded.
-    """
-
-    settings: Settings
-    api_key: str = ""
-    served: Served | None = None
-    problem: str = "the service is starting"
-    on_answer: Callable[[Answer, str], None] = lambda *_: None
-    on_reject: Callable[[str], None] = lambda *_: None
-
-    def require(self) -> Served:
-        """Give the model, or refuse with 503."""
-        if self.served is None:
-            raise RequestError(503, "no_model", self.problem)
-        return self.served
-
-    def healthy(self) -> bool:
-        """Tell whether a model is loaded and answers."""
-        return self.served is not None and self.served.answers()
+encode = msgspec.json.Encoder().encode
 
 
 async def predict(request: Request) -> Response:
     """Score the rows of a request."""
     state = _state(request)
-    _authorise(request, state)
     served = state.require()
     max_rows = state.settings.serving.max_rows
+    explain = _explain(request)
     body = await _body(request, (max_rows + 1) * BYTES_PER_ROW)
     started = perf_counter()
-    answer = served.predict(decode_rows(body, max_rows), started)
+    answer = served.predict(decode_rows(body, max_rows), started, explain=explain)
     state.on_answer(answer, "/predict")
     return _json(answer)
 
@@ -74,15 +47,15 @@ async def predict(request: Request) -> Response:
 async def predict_ticks(request: Request) -> Response:
     """Build feature rows from the ticks of a request, and score them."""
     state = _state(request)
-    _authorise(request, state)
     served = state.require()
+    explain = _explain(request)
     body = await _body(request, MAX_BYTES)
 
     def work() -> Answer:
         started = perf_counter()
         settings = state.settings
         rows = feature_rows(decode_ticks(body), settings.features, settings.serving.max_rows)
-        return served.predict(rows, started)
+        return served.predict(rows, started, explain=explain)
 
     # Seconds of work for a long request: the event loop must not wait for it.
     answer = await anyio.to_thread.run_sync(work, limiter=_tick_limiter(request))
@@ -92,19 +65,8 @@ async def predict_ticks(request: Request) -> Response:
 
 async def health(request: Request) -> Response:
     """Answer 200 only when a model is loaded and answers."""
-    state = _state(request)
-    served = state.served
-    if served is None or not served.answers():
-        error = state.problem if served is None else "the model fails its self-test"
-        return _json({"status": "unavailable", "error": error}, 503)
-    return _json(
-        {
-            "status": "ok",
-            "model_name": served.model.name,
-            "model_version": served.model.version,
-            "model_variant": served.variant,
-        }
-    )
+    status, body = _state(request).health()
+    return _json(body, status)
 
 
 async def version(request: Request) -> Response:
@@ -114,7 +76,7 @@ async def version(request: Request) -> Response:
 
 async def docs(_: Request) -> Response:
     """Show the interactive documentation; nothing of it comes from elsewhere."""
-    return FileResponse(DOCS)
+    return FileResponse(DOCS, headers={"content-security-policy": DOCS_POLICY})
 
 
 async def openapi(request: Request) -> Response:
@@ -169,16 +131,12 @@ def _tick_limiter(request: Request) -> anyio.CapacityLimiter:
     return limiter
 
 
-def _authorise(request: Request, state: State) -> None:
-    """Compare the client's key with ours, where there is one."""
-    if not state.api_key:
-        return
-    header = request.headers.get("authorization", "")
-    given = request.headers.get("x-api-key") or header.removeprefix("Bearer ")
-    if not hmac.compare_digest(given.encode(), state.api_key.encode()):
-        raise RequestError(
-            401, "unauthorised", "the API key is missing or wrong: send it as X-API-Key"
-        )
+def _explain(request: Request) -> bool:
+    """Tell whether reasons are asked for."""
+    text = request.query_params.get("explain", "false").lower()
+    if text not in ("true", "false"):
+        raise RequestError(422, "not_a_request", "explain is neither true nor false")
+    return text == "true"
 
 
 async def _body(request: Request, limit: int) -> bytes:
@@ -193,4 +151,4 @@ async def _body(request: Request, limit: int) -> bytes:
 
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:
-    return Response(_encoder.encode(content), status, headers, media_type="application/json")
+    return Response(encode(content), status, headers, media_type="application/json")

@@ -9,6 +9,7 @@ from __future__ import annotations
 from prometheus_client import Counter, Gauge, Histogram
 
 from service.predictor import Served
+from service.state import State
 from service.wire import Answer
 
 LATENCY_BUCKETS = (
@@ -41,20 +42,76 @@ _info = Gauge(
 )
 
 
+_refused = Gauge(
+    "volatility_refused_models",
+    "Versions refused since the start, for their files or their self-test.",
+    multiprocess_mode="livemax",
+)
+_degraded = Gauge(
+    "volatility_degraded",
+    "1 while it is so, by cause: registry away, version refused, model stale.",
+    ("cause",),
+    multiprocess_mode="livemax",
+)
+_age = Gauge(
+    "volatility_model_age_seconds", "Time since the model was trained.", multiprocess_mode="livemax"
+)
+CAUSES = ("registry", "refused", "stale")
+
+
+class _Children:
+    """Hold what a model's answers are counted with: looking them up by label costs 10 µs."""
+
+    def __init__(self, version: str, variant: str) -> None:
+        labels = (version, variant)
+        self.predictions = _predictions.labels(*labels)
+        self.spikes = _spikes.labels(*labels)
+        self.strange = _strange.labels(*labels)
+        self.scores = _scores.labels(*labels)
+
+
+_of_model: dict[tuple[str, str], _Children] = {}
+_of_route = {route: _latency.labels(route) for route in ("/predict", "/predict/ticks")}
+_shown: list[tuple[str, ...]] = []
+
+
 def show_model(served: Served) -> None:
-    """Name the model that serves."""
+    """Name the model that serves, and no longer the one before it."""
     model = served.model
-    _info.labels(model.name, model.version, served.variant, model.alias or "").set(1)
+    labels = (model.name, model.version, served.variant, model.alias or "")
+    for before in _shown:
+        _info.labels(*before).set(0)
+    _shown[:] = [labels]
+    _info.labels(*labels).set(1)
+
+
+def show_health(state: State) -> None:
+    """Tell of the model's age, and of what is wrong although it serves."""
+    _, body = state.health()
+    for cause in CAUSES:
+        _degraded.labels(cause).set(cause in body.get("warnings", {}))
+    if state.served is not None:
+        _age.set(state.age_hours() * 3600.0)
+
+
+def refused(versions: int) -> None:
+    """Tell how many versions were refused so far."""
+    _refused.set(versions)
 
 
 def count(answer: Answer, route: str) -> None:
     """Count one answer."""
-    labels = (answer.model_version, answer.model_variant)
-    _predictions.labels(*labels).inc(len(answer.scores))
-    _spikes.labels(*labels).inc(sum(answer.spike))
-    _strange.labels(*labels).inc(sum(answer.out_of_distribution))
-    _scores.labels(*labels).observe(answer.volatility_score)
-    _latency.labels(route).observe(answer.latency_ms / 1e3)
+    key = (answer.model_version, answer.model_variant)
+    children = _of_model.get(key)
+    if children is None:
+        children = _of_model[key] = _Children(*key)
+    children.predictions.inc(len(answer.scores))
+    if True in answer.spike:
+        children.spikes.inc(sum(answer.spike))
+    if True in answer.out_of_distribution:
+        children.strange.inc(sum(answer.out_of_distribution))
+    children.scores.observe(answer.volatility_score)
+    _of_route[route].observe(answer.latency_ms / 1e3)
 
 
 def reject(reason: str) -> None:

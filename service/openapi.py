@@ -5,206 +5,213 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any
 
+from service import openapi_examples as examples
+from service.openapi_schemas import BOOLEAN, STRING, reference, schemas
 from service.ticks import MAX_TICKS
-from volatility.feature_table import FEATURES
 
 TITLE = "Crypto volatility service"
-DESCRIPTION = (
-    "How likely is it that the volatility of a symbol spikes within the next minute? "
-    "A feature that is left out is missing to the model, never zero. "
-    "`GET /version` says which model answers."
-)
-EXAMPLE_ROWS = {
-    "rows": [
-        {"midprice": 68000.5, "spread": 1.2, "trade_intensity": 14, "volatility_30s": 0.02},
-    ]
-}
-EXAMPLE_TICKS = {
-    "ticks": [
-        {
-            "symbol": "BTC-USD",
-            "time": 1775337223291000000,
-            "price": 67223.5,
-            "bid": 67223.49,
-            "ask": 67223.5,
-        },
-        {"symbol": "BTC-USD", "time": 1775337224000000000},
-    ]
-}
-EXAMPLE_ANSWER = {
-    "volatility_score": 0.93,
-    "scores": [0.93],
-    "spike": [True],
-    "threshold": 0.41,
-    "out_of_distribution": [False],
-    "model_name": "crypto-vol-ml",
-    "model_version": "7",
-    "model_variant": "ml",
-    "version": "7",
-    "ts": "2026-04-04T21:13:43.291Z",
-    "latency_ms": 0.2,
-}
-NUMBER, INTEGER, STRING = {"type": "number"}, {"type": "integer"}, {"type": "string"}
-TICK_FIELDS = {
-    "symbol": {**STRING, "description": "Such as BTC-USD; the same in all ticks."},
-    "time": {**INTEGER, "description": "Exchange time [ns since the epoch, UTC]."},
-    "price": {**NUMBER, "description": "Last trade [quote currency]; absent in a heartbeat."},
-    "bid": {**NUMBER, "description": "Best bid [quote currency]; absent in a heartbeat."},
-    "ask": {**NUMBER, "description": "Best ask [quote currency]; absent in a heartbeat."},
-    "received": {**INTEGER, "description": "Arrival time [ns since the epoch, UTC]."},
-    "bid_size": {**NUMBER, "description": "[base currency]"},
-    "ask_size": {**NUMBER, "description": "[base currency]"},
-    "size": {**NUMBER, "description": "Size of the last trade [base currency]."},
-    "side": {**STRING, "enum": ["buy", "sell"]},
-    "sequence": {**INTEGER, "description": "The venue's counter of messages."},
-    "trade_id": {**INTEGER, "description": "The venue's counter of trades."},
-}
-ANSWER_FIELDS = {
-    "volatility_score": {**NUMBER, "description": "Score of the last row, the newest."},
-    "scores": {
-        "type": "array",
-        "items": NUMBER,
-        "description": "Calibrated probability of a spike for each row, in order.",
-    },
-    "spike": {
-        "type": "array",
-        "items": {"type": "boolean"},
-        "description": "Whether each score reaches the threshold.",
-    },
-    "threshold": {**NUMBER, "description": "Score at which the alert budget is met."},
-    "out_of_distribution": {
-        "type": "array",
-        "items": {"type": "boolean"},
-        "description": "Whether each row lies outside what the model was trained on.",
-    },
-    "model_name": STRING,
-    "model_version": STRING,
-    "model_variant": {**STRING, "enum": ["ml", "baseline"]},
-    "version": {**STRING, "description": "The same as model_version."},
-    "ts": {**STRING, "format": "date-time", "description": "Time of the answer, UTC."},
-    "latency_ms": {**NUMBER, "description": "From the body to the scores [ms], measured."},
-}
-SCORING_ERRORS = {
-    "400": "The body is not JSON.",
-    "401": "The API key is missing or wrong (where VOLATILITY_API_KEY is set).",
-    "413": "Too many rows or ticks, or too many bytes.",
-    "422": "A row or field is at fault; the body names it.",
-    "503": "No model is loaded.",
+DESCRIPTION = """\
+How likely is it that the volatility of a symbol spikes within the next minute?
+
+- A feature that is left out is *missing* to the model, never zero.
+- `GET /version` says which model answers, and lists the features with their units.
+- Whoever sets `VOLATILITY_API_KEY` for the service closes the two routes that score: send the key
+  as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. All other routes stay open.
+- Every refusal is JSON and names the row and the field at fault, where there are such.
+"""
+JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
+
+_REFUSALS = {
+    "400": (
+        "The body is not JSON.",
+        examples.error("the body is not JSON: input data was truncated"),
+    ),
+    "401": (
+        "The API key is missing or wrong, where VOLATILITY_API_KEY is set.",
+        examples.error(
+            "the API key is missing or wrong: send `Authorization: Bearer KEY`",
+        ),
+    ),
+    "413": (
+        "Too many rows or ticks, or too many bytes.",
+        examples.error("1001 rows are too many: at most 1000 a request"),
+    ),
+    "422": (
+        "A row, a field or the query is at fault; the body names it.",
+        examples.error(
+            "spread is not a finite number: leave out what is missing", row=1, field="spread"
+        ),
+    ),
+    "429": (
+        "Too many requests of this client, where serving.rate_limit is set.",
+        examples.error("too many requests: at most 100 per 1 second"),
+    ),
+    "503": ("No model is loaded.", examples.NO_MODEL),
 }
 
 
 def document(max_rows: int) -> dict[str, Any]:
-    """Give the OpenAPI 3.0 document of the service."""
+    """Give the OpenAPI 3.0 document of the service; a request has at most ``max_rows`` rows."""
     return {
         "openapi": "3.0.3",
-        "info": {
-            "title": TITLE,
-            "description": DESCRIPTION,
-            "version": _installed(),
-        },
+        "info": {"title": TITLE, "description": DESCRIPTION, "version": _installed()},
         "servers": [{"url": "."}],
-        "paths": {
-            "/predict": _scoring(
-                "Score feature rows", f"At most {max_rows} rows a request.", "Rows", EXAMPLE_ROWS
-            ),
-            "/predict/ticks": _scoring(
-                "Score raw ticks",
-                f"Ticks and heartbeats of one symbol, in order of arrival, at most {MAX_TICKS}; "
-                f"the answer covers the last {max_rows} steps of one second that they close. "
-                "Features need up to 1,800 s of ticks, and at least 300 s.",
-                "Ticks",
-                EXAMPLE_TICKS,
-            ),
-            "/health": _reading("Answer 200 only if a model is loaded and answers", "Service"),
-            "/version": _reading("Describe the model that serves", "Service"),
-            "/metrics": _reading("Metrics for Prometheus", "Infrastructure", "text/plain"),
-            "/livez": _reading("Whether the process lives", "Infrastructure", "text/plain"),
-            "/readyz": _reading("Whether requests can be sent", "Infrastructure", "text/plain"),
-        },
+        "tags": [
+            {"name": "Scores", "description": "What the service is for."},
+            {"name": "Service", "description": "What serves, how healthy it is, what it offers."},
+            {"name": "Infrastructure", "description": "For probes and scrapers."},
+        ],
+        "paths": {**_scores(max_rows), **_service(), **_infrastructure()},
         "components": {
-            "schemas": {
-                "Row": _object({f.name: _feature(f) for f in FEATURES}, closed=True),
-                "Rows": _list("rows", "Row", max_rows),
-                "Tick": _object(TICK_FIELDS, ["symbol", "time"], closed=True),
-                "Ticks": _list("ticks", "Tick", MAX_TICKS),
-                "Answer": _object(ANSWER_FIELDS, list(ANSWER_FIELDS)),
-                "Error": _object(
-                    {
-                        "error": {**STRING, "description": "What is wrong, in one line."},
-                        "row": {**INTEGER, "nullable": True, "description": "Counted from 0."},
-                        "field": {**STRING, "nullable": True},
-                    },
-                    ["error", "row", "field"],
-                ),
-            },
+            "schemas": schemas(max_rows),
             "securitySchemes": {
+                "bearer": {"type": "http", "scheme": "bearer"},
                 "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
             },
         },
     }
 
 
-def _feature(feature: Any) -> dict[str, Any]:
-    return {**NUMBER, "description": f"{feature.meaning} [{feature.unit}]"}
+def _scores(max_rows: int) -> dict[str, Any]:
+    return {
+        "/predict": _scoring(
+            "Score feature rows",
+            f"At most {max_rows} rows a request; a row may carry any of the features.",
+            _content(reference("Rows"), rows=examples.ROWS),
+        ),
+        "/predict/ticks": _scoring(
+            "Score raw ticks",
+            f"Ticks and heartbeats of one symbol, in order of arrival, at most {MAX_TICKS}; a "
+            "heartbeat has no price, bid or ask. The answer covers the newest steps of one second "
+            f"that they close, at most {max_rows}, from the first one on whose baseline is warm. "
+            "Features need up to 1,800 s of ticks, and at least 300 s: with fewer, such as in the "
+            "example, the answer is 422.",
+            _content(reference("Ticks"), ticks=examples.TICKS),
+        ),
+    }
 
 
-def _object(
-    fields: dict[str, Any], required: list[str] | None = None, *, closed: bool = False
-) -> dict[str, Any]:
-    schema: dict[str, Any] = {"type": "object", "properties": fields}
-    if required:
-        schema["required"] = required
-    if closed:
-        schema["additionalProperties"] = False
-    return schema
+def _service() -> dict[str, Any]:
+    return {
+        "/health": _reading(
+            "Service",
+            "Answer 200 only if a model is loaded and answers",
+            _answer(
+                "A model answers.",
+                _content(reference("Health"), ok=examples.HEALTH, degraded=examples.DEGRADED),
+            ),
+            _answer(
+                "No model answers.", _content(reference("Unavailable"), none=examples.UNAVAILABLE)
+            ),
+        ),
+        "/version": _reading(
+            "Service",
+            "Describe the model that serves: training, threshold, features, packages",
+            _answer("The model.", _content(reference("Version"), champion=examples.VERSION)),
+            _answer(_REFUSALS["503"][0], _content(reference("Error"), none=examples.NO_MODEL)),
+        ),
+        "/docs": _reading(
+            "Service", "Show this page", _answer("The page.", {HTML: {"schema": STRING}})
+        ),
+        "/docs.json": _reading(
+            "Service",
+            "Give this document",
+            _answer("OpenAPI 3.0.", _content({"type": "object"}, head={"openapi": "3.0.3"})),
+        ),
+    }
 
 
-def _list(name: str, item: str, most: int) -> dict[str, Any]:
-    items = {"type": "array", "minItems": 1, "maxItems": most, "items": _schema(item)}
-    return _object({name: items}, [name], closed=True)
+def _infrastructure() -> dict[str, Any]:
+    """Describe BentoML's own routes, whose refusals are plain text."""
+    nothing = _answer("Yes.", _text("\n"))
+    return {
+        "/metrics": _reading(
+            "Infrastructure",
+            "Metrics for Prometheus",
+            _answer("Prometheus text format.", _text(examples.METRICS)),
+            plain=True,
+        ),
+        "/livez": _reading("Infrastructure", "Whether the process lives", nothing, plain=True),
+        "/readyz": _reading(
+            "Infrastructure",
+            "Whether requests can be sent",
+            nothing,
+            _answer(
+                "No model answers.",
+                _text("Service is not ready because .__is_ready__() returns False."),
+            ),
+            plain=True,
+        ),
+    }
 
 
-def _schema(name: str) -> dict[str, str]:
-    return {"$ref": f"#/components/schemas/{name}"}
+def _content(schema: dict[str, Any], **shown: Any) -> dict[str, Any]:
+    """Describe JSON content, with examples by name."""
+    values = {name: {"value": value} for name, value in shown.items()}
+    return {JSON: {"schema": schema, "examples": values}}
 
 
-def _content(name: str, example: Any = None) -> dict[str, Any]:
-    media: dict[str, Any] = {"schema": _schema(name)}
-    if example is not None:
-        media["example"] = example
-    return {"application/json": media}
+def _text(example: str) -> dict[str, Any]:
+    return {TEXT: {"schema": STRING, "example": example}}
 
 
-def _scoring(summary: str, description: str, body: str, example: dict[str, Any]) -> dict[str, Any]:
+def _answer(description: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": content}
+
+
+def _method_refused(allowed: str, *, plain: bool = False) -> dict[str, Any]:
+    text = "Method Not Allowed"
+    content = _text(text) if plain else _content(reference("Error"), refused=examples.error(text))
+    allow = {"schema": {**STRING, "example": allowed}, "description": "The methods there are."}
+    return {**_answer("Another method.", content), "headers": {"Allow": allow}}
+
+
+def _scoring(summary: str, description: str, body: dict[str, Any]) -> dict[str, Any]:
+    answers = _content(reference("Answer"), scores=examples.ANSWER, explained=examples.EXPLAINED)
     return {
         "post": {
             "tags": ["Scores"],
             "summary": summary,
             "description": description,
-            "security": [{}, {"key": []}],
-            "requestBody": {"required": True, "content": _content(body, example)},
+            "security": [{}, {"bearer": []}, {"key": []}],
+            "parameters": [
+                {
+                    "name": "explain",
+                    "in": "query",
+                    "required": False,
+                    "schema": {**BOOLEAN, "default": False},
+                    "description": "Give each row's reasons too: at most 1 ms a row.",
+                }
+            ],
+            "requestBody": {"required": True, "content": body},
             "responses": {
-                "200": {"description": "Scores.", "content": _content("Answer", EXAMPLE_ANSWER)},
+                "200": _answer("Scores.", answers),
                 **{
-                    status: {"description": text, "content": _content("Error")}
-                    for status, text in SCORING_ERRORS.items()
+                    status: _answer(text, _content(reference("Error"), refused=example))
+                    for status, (text, example) in _REFUSALS.items()
                 },
+                "405": _method_refused("POST"),
+                "504": _answer(
+                    "The work took longer than serving.timeout_seconds.",
+                    _content(reference("Timeout"), late=examples.TIMEOUT),
+                ),
             },
         }
     }
 
 
-def _reading(summary: str, tag: str, kind: str = "application/json") -> dict[str, Any]:
-    return {
-        "get": {
-            "tags": [tag],
-            "summary": summary,
-            "responses": {
-                "200": {"description": "Good.", "content": {kind: {}}},
-                "503": {"description": "No model is loaded."},
-            },
-        }
-    }
+def _reading(
+    tag: str,
+    summary: str,
+    good: dict[str, Any],
+    unavailable: dict[str, Any] | None = None,
+    *,
+    plain: bool = False,
+) -> dict[str, Any]:
+    responses = {"200": good, "405": _method_refused("GET, HEAD", plain=plain)}
+    if unavailable is not None:
+        responses["503"] = unavailable
+    return {"get": {"tags": [tag], "summary": summary, "responses": responses}}
 
 
 def _installed() -> str:

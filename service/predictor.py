@@ -12,15 +12,16 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from service.wire import Answer
+from service.wire import Answer, Explained, Reason, decode_rows
 from volatility import packaging, registry
 from volatility.bundle import Bundle
-from volatility.feature_table import FEATURE_NAMES, FEATURES
-from volatility.registry import RegisteredModel, RegistryError, UnknownVersionError
+from volatility.feature_table import FEATURE_NAMES, FEATURES, INDEX
+from volatility.registry import RegisteredModel
 from volatility.settings import Environment
 
 Floats = npt.NDArray[np.float64]
 
+REASONS = 3  # of each row, the weightiest
 PACKAGED = Path(__file__).parent / packaging.MODEL_FOLDER
 
 
@@ -40,12 +41,14 @@ class Served:
         """Tell whether the model or its best baseline answers."""
         return self.bundle.variant
 
-    def predict(self, rows: Floats, started: float) -> Answer:
+    def predict(self, rows: Floats, started: float, *, explain: bool = False) -> Answer:
         """Score float64[n, features] rows; ``started`` is the ``perf_counter`` of the request."""
         bundle = self.bundle
         scores = bundle.score(rows)
         threshold = bundle.threshold
-        return Answer(
+        reasons = {"reasons": self.reasons(rows)} if explain else {}
+        return (Explained if explain else Answer)(
+            **reasons,
             volatility_score=float(scores[-1]),
             scores=scores.tolist(),
             spike=(scores >= threshold).tolist(),
@@ -59,10 +62,30 @@ class Served:
             latency_ms=round((perf_counter() - started) * 1e3, 4),
         )
 
+    def reasons(self, rows: Floats) -> list[list[Reason]]:
+        """Give each row's weightiest inputs, with what they add to the log odds of its score.
+
+        An input that adds nothing is no reason.
+        """
+        names, parts = self.bundle.contributions(rows)
+        columns = [INDEX[name] for name in names]
+        order = np.argsort(-np.abs(parts), axis=1, kind="stable")[:, :REASONS]
+        found = []
+        for row, part, places in zip(rows.tolist(), parts.tolist(), order.tolist(), strict=True):
+            values = [row[columns[k]] for k in places]
+            found.append(
+                [
+                    Reason(names[k], None if value != value else value, part[k])
+                    for k, value in zip(places, values, strict=True)
+                    if part[k]
+                ]
+            )
+        return found
+
     def warm_up(self) -> None:
         """Compile, or read from the cache, what the first requests would wait for."""
-        for count in (1, 2):  # one row and several are two memory layouts, compiled apart
-            self.predict(np.full((count, len(FEATURE_NAMES)), np.nan), 0.0)
+        for body in (b'{"rows":[{}]}', b'{"rows":[{},{}]}'):  # two memory layouts, compiled apart
+            self.predict(decode_rows(body, 2), 0.0, explain=True)
 
     def answers(self) -> bool:
         """Score the bundle's stored example, as a check that it works in this process."""
@@ -121,10 +144,10 @@ class Served:
 
 
 def choose(environment: Environment, packaged: Path = PACKAGED) -> Served:
-    """Load the model that the environment asks for.
+    """Load the model that the environment asks for, from a folder or the registry.
 
-    A Bento brings its model along and needs no registry. Otherwise ``MODEL_ALIAS`` names the
-    version; where no version carries it, the newest version's baseline serves.
+    A packaged model needs no registry. Otherwise ``MODEL_ALIAS`` names the version; where no
+    version carries it, the newest version's baseline serves.
 
     Raises
     ------
@@ -133,16 +156,7 @@ def choose(environment: Environment, packaged: Path = PACKAGED) -> Served:
     """
     if packaging.is_packaged(packaged):
         return _variant(packaging.read_packaged(packaged), environment)
-    try:
-        return _variant(registry.resolve(), environment)
-    except UnknownVersionError:
-        newest = registry.latest()
-        if newest is None:
-            raise RegistryError(
-                f"no version of {environment.model_name} is registered; run `volatility train`, "
-                "then start the service again"
-            ) from None
-        return _variant(registry.resolve(newest), environment)
+    return _variant(registry.serving(), environment)
 
 
 def _variant(model: RegisteredModel, environment: Environment) -> Served:

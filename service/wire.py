@@ -11,8 +11,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from volatility.derive import derive
 from volatility.feature_table import FEATURE_NAMES
-from volatility.features import derive
 
 Floats = npt.NDArray[np.float64]
 
@@ -69,6 +69,20 @@ class Answer(msgspec.Struct, frozen=True):
     latency_ms: float
 
 
+class Reason(msgspec.Struct, frozen=True):
+    """Hold what one feature adds to the log odds of a score; its value is null where missing."""
+
+    feature: str
+    value: float | None
+    contribution: float
+
+
+class Explained(Answer, frozen=True):
+    """Hold an answer with each row's reasons, the weightiest first."""
+
+    reasons: list[list[Reason]]
+
+
 # NaN is what the model knows as missing, so that an absent feature needs no further work.
 _Row = msgspec.defstruct(
     "_Row",
@@ -111,11 +125,7 @@ def decode_rows(body: bytes, max_rows: int) -> Floats:
             413, "too_many", f"{len(rows)} rows are too many: at most {max_rows} a request"
         )
     result = np.array([msgspec.structs.astuple(row) for row in rows])
-    # Finite numbers of any size are accepted, and their ratios may overflow: such a row scores,
-    # and is out of distribution.
-    with np.errstate(all="ignore"):
-        for row in result:
-            derive(row)
+    derive(result)
     return result
 
 

@@ -21,10 +21,11 @@ PATIENCE_SECONDS = 300  # a cold machine compiles the kernels first
 
 @dataclass(frozen=True)
 class Running:
-    """Hold a client of a running service, and its log."""
+    """Hold a client of a running service, its log and its process."""
 
     client: httpx.Client
     log: Path
+    pid: int  # of the process whose children are the workers
 
 
 @contextmanager
@@ -45,7 +46,7 @@ def serve(folder: Path, environment: dict[str, str], target: str = ".") -> Itera
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as client:
             _wait(client, process, log)
-            yield Running(client, log)
+            yield Running(client, log, process.pid)
     finally:
         process.terminate()
         try:
@@ -53,6 +54,21 @@ def serve(folder: Path, environment: dict[str, str], target: str = ".") -> Itera
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+    _wait_gone(process.pid)
+
+
+def _wait_gone(group: int) -> None:
+    """Wait until no process of the service is left: each must end with it."""
+    deadline = time.monotonic() + 30.0
+    while True:
+        listing = subprocess.run(
+            ["ps", "-eo", "pgid=,args="], capture_output=True, text=True, check=True
+        )
+        left = [line for line in listing.stdout.splitlines() if line.split()[0] == str(group)]
+        if not left:
+            return
+        assert time.monotonic() < deadline, f"left behind: {left}"
+        time.sleep(0.2)
 
 
 def _free_port() -> int:

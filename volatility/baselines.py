@@ -72,6 +72,20 @@ class Baseline(msgspec.Struct, frozen=True):
         )
         return result
 
+    def contributions(self, rows: Floats) -> Floats:
+        """Give what each input adds to the log odds, against its mean: float64[n, inputs]."""
+        logs = _logs(rows, self.inputs, self.relative, None)
+        means = np.array(self.means)
+        result: Floats = np.array(self.coefficients) * (
+            np.where(np.isnan(logs), means, logs) - means
+        )
+        return result
+
+    @property
+    def expected(self) -> float:
+        """Log odds of a row whose inputs are at their means."""
+        return self.intercept + float(np.dot(self.coefficients, self.means))
+
 
 @njit()
 def _logistic(logs, means, coefficients, intercept):  # type: ignore[no-untyped-def]

@@ -12,6 +12,7 @@ import struct
 import zipfile
 import zlib
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,12 +22,14 @@ import numpy.typing as npt
 
 from volatility import trees
 from volatility.baselines import Baseline
+from volatility.compiled import njit
 from volatility.feature_table import FEATURE_NAMES, INDEX, MODEL_INPUTS, table_digest
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-FORMAT = 1
+FORMAT = 2  # 2: a tree's splits carry the mean of their leaves
+MARGIN = 0.1  # of a training range, on each side, that still counts as inside it
 MODEL_FILE, TREES_FILE = "model.json", "trees.npz"
 
 
@@ -115,15 +118,40 @@ class Bundle:
     def out_of_distribution(self, rows: Floats) -> Bools:
         """Tell which rows lie outside what the model was trained on: bool[n].
 
-        A row does when an input is beyond the training rows' range, or missing although it
-        never was missing there.
+        A row does when an input lies more than ``MARGIN`` beyond the training rows' range, or
+        is missing although it never was missing there.
         """
+        result: Bools = _outside(rows, INPUT_COLUMNS, *self._known)
+        return result
+
+    @cached_property
+    def _known(self) -> tuple[Floats, Floats, Bools]:
+        """Give least and greatest value of each input, and whether it may be missing."""
         spec = self.specification
-        inputs = rows[:, INPUT_COLUMNS]
-        missing = np.isnan(inputs)
-        outside = (inputs < np.array(spec.lowest)) | (inputs > np.array(spec.highest))
-        unexpected = missing & ~np.array(spec.may_be_missing)
-        return np.asarray((outside | unexpected).any(axis=1))
+        lowest, highest = np.array(spec.lowest), np.array(spec.highest)
+        margin = MARGIN * (highest - lowest)
+        return lowest - margin, highest + margin, np.array(spec.may_be_missing, dtype=np.bool_)
+
+    def contributions(self, rows: Floats) -> tuple[tuple[str, ...], Floats]:
+        """Give what each input adds to the log odds of a score, and the inputs' names.
+
+        float64[n, inputs]: with the model's own log odds (``expected``) they add up to the log
+        odds of ``score``, but for rounding. See ``Trees.contributions``; a baseline's are those
+        of a linear model, each input against its mean.
+        """
+        if self.variant == "baseline":
+            baseline = self.baseline(self.specification.best_baseline)
+            return baseline.inputs, baseline.contributions(rows)
+        raw = self.trees.contributions(rows[:, INPUT_COLUMNS])
+        return self.specification.inputs, raw * self.specification.slope
+
+    @property
+    def expected(self) -> float:
+        """Log odds of a spike where nothing is known of a row."""
+        if self.variant == "baseline":
+            return self.baseline(self.specification.best_baseline).expected
+        spec = self.specification
+        return spec.slope * self.trees.expected + spec.intercept
 
     @property
     def digest(self) -> str:
@@ -173,6 +201,19 @@ class Bundle:
         written = folder / (MODEL_FILE + ".tmp")
         written.write_bytes(text)
         os.replace(written, folder / MODEL_FILE)
+
+
+@njit(nogil=True)
+def _outside(rows, columns, lowest, highest, may_be_missing):  # type: ignore[no-untyped-def]
+    result = np.zeros(len(rows), np.bool_)
+    for i in range(len(rows)):
+        for k in range(len(columns)):
+            x = rows[i, columns[k]]
+            if x != x:
+                result[i] |= not may_be_missing[k]
+            else:
+                result[i] |= x < lowest[k] or x > highest[k]
+    return result
 
 
 INPUT_COLUMNS = np.array([INDEX[name] for name in MODEL_INPUTS])

@@ -14,7 +14,7 @@ import msgspec
 from volatility import bundle as bundles
 from volatility import registry
 from volatility.bundle import BundleError
-from volatility.registry import RegisteredModel, RegistryError, UnknownVersionError
+from volatility.registry import RegisteredModel, RegistryError
 
 MODEL_FOLDER = "model"  # of the service's folder, in a Bento alone
 RECORD_FILE = "registered.json"
@@ -61,7 +61,7 @@ def package(root: Path | str = ".") -> str:
     root = Path(root)
     if not (root / BENTOFILE).is_file():
         raise PackagingError(f"{root.absolute()} holds no {BENTOFILE}; run it in the repository")
-    model = _model()
+    model = registry.serving()
     with tempfile.TemporaryDirectory(prefix="volatility-bento-") as folder:
         for name in SOURCES:
             _copy(root / name, Path(folder, name))
@@ -113,16 +113,6 @@ def read_packaged(folder: Path) -> RegisteredModel:
         tags=record.tags,
         metrics=record.metrics,
     )
-
-
-def _model() -> RegisteredModel:
-    try:
-        return registry.resolve()
-    except UnknownVersionError:
-        newest = registry.latest()
-        if newest is None:
-            raise
-        return registry.resolve(newest)
 
 
 def _copy(source: Path, target: Path) -> None:

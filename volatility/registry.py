@@ -24,6 +24,7 @@ from volatility import bundle as bundles
 from volatility import settings
 from volatility.bundle import Bundle, BundleError
 from volatility.tracking import (
+    RefusedVersionError,
     RegistryError,
     UnknownVersionError,
     aliases,
@@ -49,6 +50,7 @@ _URI = re.compile(r"models:/(?P<name>[^/@]+)(@(?P<alias>[^/@]+)|/(?P<version>[^/
 __all__ = [
     "CHALLENGER",
     "CHAMPION",
+    "RefusedVersionError",
     "Registered",
     "RegisteredModel",
     "RegistryError",
@@ -59,8 +61,10 @@ __all__ = [
     "register",
     "resolve",
     "rollback",
+    "serving",
     "version_of",
     "versions_by_alias",
+    "wanted",
 ]
 
 
@@ -159,8 +163,8 @@ def resolve(reference: str | None = None) -> RegisteredModel:
     Raises
     ------
     RegistryError
-        When the registry cannot be reached or holds other files than were registered;
-        ``UnknownVersionError`` when it holds no such alias or version.
+        When the registry cannot be reached; ``RefusedVersionError`` when it holds other files
+        than were registered, ``UnknownVersionError`` when it holds no such alias or version.
     """
     environment = settings.environment()
     reference = reference or environment.model_alias
@@ -173,7 +177,7 @@ def resolve(reference: str | None = None) -> RegisteredModel:
         found = _find(client, name, alias, version)
         loaded = _download(client, found)
         if found.tags.get(DIGEST_TAG) != loaded.digest:
-            raise RegistryError(
+            raise RefusedVersionError(
                 f"version {found.version} of {name} is refused: its files are not those that "
                 "were registered (their digest differs); train and register it again"
             )
@@ -186,6 +190,53 @@ def resolve(reference: str | None = None) -> RegisteredModel:
             tags=dict(found.tags),
             metrics=_metrics(client, found.run_id),
         )
+
+
+def wanted() -> str:
+    """Name what is to be served, without loading it: it changes when that does.
+
+    ``version@alias`` where a version carries ``MODEL_ALIAS``, else the newest ``version``.
+
+    Raises
+    ------
+    RegistryError
+        As ``resolve``.
+    """
+    environment = settings.environment()
+    name = environment.model_name
+    client = connect(environment)
+    with translated(environment):
+        try:
+            _, alias, version = _parse(environment.model_alias, name)
+            found = _find(client, name, alias, version)
+            return f"{found.version}@{environment.model_alias}"
+        except UnknownVersionError:
+            newest = aliases(client, name).get(CHALLENGER)
+            if newest is None:
+                raise RegistryError(
+                    f"no version of {name} is registered; run `volatility train`"
+                ) from None
+            return newest
+
+
+def serving() -> RegisteredModel:
+    """Load what is to be served: the version with ``MODEL_ALIAS``, or else the newest one.
+
+    Raises
+    ------
+    RegistryError
+        As ``resolve``, and when there is no version at all.
+    """
+    try:
+        return resolve()
+    except UnknownVersionError:
+        newest = latest()
+        if newest is None:
+            name = settings.environment().model_name
+            raise UnknownVersionError(
+                f"no version of {name} is registered; run `volatility train`"
+            ) from None
+        return resolve(newest)
 
 
 def promote(version: str, *, evidence: Mapping[str, Any]) -> None:
@@ -389,7 +440,7 @@ def _download(client: MlflowClient, version: ModelVersion) -> Bundle:
             return bundles.load(target)
         except BundleError as error:
             reason = str(error).replace(str(target), "its artifact")
-            raise RegistryError(
+            raise RefusedVersionError(
                 f"version {version.version} of {version.name} cannot be used: {reason}"
             ) from error
 

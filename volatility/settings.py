@@ -90,9 +90,15 @@ class Drift(Section, frozen=True):
 
 
 class Serving(Section, frozen=True):
-    """Limits of one request and the age [hours] at which a model is stale."""
+    """Limits of one request, of a client and of a model's age.
+
+    ``rate_limit`` such as ``100/second`` counts the requests of one client address to one
+    worker; empty: no limit.
+    """
 
     max_rows: Count = 1000
+    timeout_seconds: Count = 30
+    rate_limit: str = ""
     max_age_hours: Positive = 168.0
 
 
@@ -136,6 +142,7 @@ class Environment(msgspec.Struct, frozen=True):
     model_variant: Literal["ml", "baseline"] = "ml"
     prefect_api_url: str = ""
     volatility_api_key: str = ""
+    service_workers: Count = 1
 
 
 def environment() -> Environment:
@@ -144,7 +151,7 @@ def environment() -> Environment:
     Raises
     ------
     SettingsError
-        When ``MODEL_VARIANT`` is neither ``ml`` nor ``baseline``.
+        When ``MODEL_VARIANT`` is neither ``ml`` nor ``baseline``, or a number is none.
     """
     found = {
         name: os.environ[name.upper()]
@@ -152,6 +159,6 @@ def environment() -> Environment:
         if os.environ.get(name.upper())
     }
     try:
-        return msgspec.convert(found, Environment)
+        return msgspec.convert(found, Environment, strict=False)  # all are text
     except msgspec.ValidationError as error:
         raise SettingsError(f"environment: {error}") from error

@@ -53,6 +53,10 @@ class UnknownVersionError(RegistryError):
     """An alias or a version that the registry does not hold."""
 
 
+class RefusedVersionError(RegistryError):
+    """A version whose files are damaged, or not those that were registered."""
+
+
 def connect(environment: Environment, *, create: bool = False) -> MlflowClient:
     """Connect to the tracking store, and keep its chatter out of the terminal.
 

@@ -35,7 +35,7 @@ class Trees:
     missing_left : bool[nodes]
         Where a missing value goes.
     value : float64[nodes]
-        Log odds that a leaf adds.
+        Log odds that a leaf adds; at a split, the mean of its leaves over their training rows.
     """
 
     start: float
@@ -61,6 +61,30 @@ class Trees:
             self.value,
         )
         return result
+
+    def contributions(self, rows: Floats) -> Floats:
+        """Give what each input adds to the log odds: float64[n, inputs].
+
+        Along a row's way through a tree, each split moves the mean of the leaves that can still
+        be reached; that difference is its input's (A. Saabas, "Interpreting random forests",
+        2014). A row's contributions and ``expected`` add up to ``raw``.
+        """
+        result: Floats = _contributions(
+            rows,
+            self.roots,
+            self.feature,
+            self.threshold,
+            self.left,
+            self.right,
+            self.missing_left,
+            self.value,
+        )
+        return result
+
+    @property
+    def expected(self) -> float:
+        """Mean log odds over the training rows: what is left when nothing is known of a row."""
+        return self.start + float(self.value[self.roots].sum())
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """Name the arrays, for storing."""
@@ -114,15 +138,20 @@ def from_classifier(model: HistGradientBoostingClassifier) -> Trees:
     every = np.concatenate(nodes)
     base = np.repeat(roots, sizes)
     leaf = every["is_leaf"].astype(bool)
+    value, count = every["value"].astype(np.float64), every["count"].astype(np.float64)
+    left, right = every["left"] + base, every["right"] + base
+    for node in np.flatnonzero(~leaf)[::-1]:  # children come after their parent
+        sides = [left[node], right[node]]
+        value[node] = np.average(value[sides], weights=count[sides])
     return Trees(
         start=float(np.ravel(model._baseline_prediction)[0]),
         roots=roots,
         feature=np.where(leaf, -1, every["feature_idx"]).astype(np.int32),
         threshold=every["num_threshold"].astype(np.float64),
-        left=np.where(leaf, 0, every["left"] + base).astype(np.int32),
-        right=np.where(leaf, 0, every["right"] + base).astype(np.int32),
+        left=np.where(leaf, 0, left).astype(np.int32),
+        right=np.where(leaf, 0, right).astype(np.int32),
         missing_left=every["missing_go_to_left"].astype(bool),
-        value=every["value"].astype(np.float64),
+        value=value,
     )
 
 
@@ -145,6 +174,27 @@ def _raw(  # type: ignore[no-untyped-def]
                     node = right[node]
             total += value[node]
         result[i] = total
+    return result
+
+
+@njit(nogil=True)
+def _contributions(  # type: ignore[no-untyped-def]
+    rows, roots, feature, threshold, left, right, missing_left, value
+):
+    result = np.zeros(rows.shape)
+    for i in range(len(rows)):
+        for root in roots:
+            node = root
+            while feature[node] >= 0:
+                x = rows[i, feature[node]]
+                if x != x:
+                    child = left[node] if missing_left[node] else right[node]
+                elif x <= threshold[node]:
+                    child = left[node]
+                else:
+                    child = right[node]
+                result[i, feature[node]] += value[child] - value[node]
+                node = child
     return result
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from service.http import State, application
+from service.http import application
 from service.predictor import choose
+from service.state import State
 from volatility import registry, settings, stages
 from volatility.columns import to_records
 from volatility.feature_table import FEATURE_NAMES

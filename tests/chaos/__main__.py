@@ -16,7 +16,7 @@ from typing import Any
 from streaming.broker import BrokerError
 from streaming.log import LogError
 from tests.brokers import RunningBroker, run_broker
-from tests.chaos import disk, faults, kills, outage, parity
+from tests.chaos import disk, faults, kills, outage, parity, reload
 from tests.conftest import RECORDINGS
 from volatility.lake import LakeError
 
@@ -43,6 +43,7 @@ def scenarios() -> dict[str, Scenario]:
         "disk full": of(disk.full_disk),
         "files full": of(disk.full_files),
     }
+    found["alias moved 50 times"] = lambda _, folder: reload.reload_under_load(folder, 50, 5, 300.0)
     ticks = RECORDINGS / "ticks"
     if ticks.is_dir():
         found["parity, recorded"] = of(parity.parity, ticks)

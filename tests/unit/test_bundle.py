@@ -13,7 +13,15 @@ import pytest
 from tests import bundles
 from tests.bundles import random_rows
 from volatility import feature_table
-from volatility.bundle import MODEL_FILE, TREES_FILE, Bundle, BundleError, Specification, load
+from volatility.bundle import (
+    MARGIN,
+    MODEL_FILE,
+    TREES_FILE,
+    Bundle,
+    BundleError,
+    Specification,
+    load,
+)
 from volatility.feature_table import INDEX, MODEL_INPUTS
 
 small_bundle = cache(bundles.small_bundle)
@@ -162,7 +170,7 @@ def test_another_feature_table_is_refused(folder, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda c: c.update(format=2), "format 2 is not 1"),
+        (lambda c: c.update(format=3), "format 3 is not 2"),
         (lambda c: c.update(inputs=c["inputs"][::-1]), "another feature table"),
         (lambda c: c.update(slope=c["slope"] * 1.01), "self-test failed"),
         (lambda c: c["example_scores"].__setitem__(0, 0.5), "self-test failed"),
@@ -199,11 +207,12 @@ def test_out_of_distribution_tells_range_and_absence() -> None:
     spec = bundle.specification
     row = np.nan_to_num(rows[:1], nan=1.0)
     for place, name in enumerate(MODEL_INPUTS):
+        margin = MARGIN * (spec.highest[place] - spec.lowest[place])
         for value, outside in (
-            (spec.lowest[place], False),
-            (np.nextafter(spec.lowest[place], -np.inf), True),
-            (spec.highest[place], False),
-            (np.nextafter(spec.highest[place], np.inf), True),
+            (spec.lowest[place] - 0.99 * margin, False),
+            (spec.lowest[place] - 1.01 * margin, True),
+            (spec.highest[place] + 0.99 * margin, False),
+            (spec.highest[place] + 1.01 * margin, True),
             (np.nan, False),
         ):
             changed = row.copy()
@@ -217,3 +226,15 @@ def test_out_of_distribution_tells_range_and_absence() -> None:
     changed = row.copy()
     changed[0, INDEX["midprice"]] = 1e300
     assert not strict.out_of_distribution(changed).any()
+
+
+@pytest.mark.parametrize("variant", ["ml", "baseline"])
+def test_contributions_add_up_to_the_score(variant) -> None:
+    bundle = small_bundle().as_variant(variant)
+    rows = random_rows(50, 3)
+    names, parts = bundle.contributions(rows)
+    scores = bundle.score(rows)
+    assert parts.shape == (50, len(names))
+    np.testing.assert_allclose(
+        bundle.expected + parts.sum(axis=1), np.log(scores / (1.0 - scores)), atol=1e-9
+    )

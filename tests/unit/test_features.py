@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from tests.slow_features import Windows, read
 from tests.streams import SECOND, START, random_records, seeds, to_batch
 from volatility.columns import to_records
+from volatility.derive import derive
 from volatility.feature_table import FEATURE_NAMES, FEATURES, INDEX, MODEL_INPUTS
 from volatility.features import (
     FeatureEngine,
     FeatureFrame,
     FeatureRow,
-    derive,
     feature_batches,
 )
 from volatility.settings import Features
@@ -296,20 +296,20 @@ def test_derive_fills_what_the_kernel_would_have_written(seed: int) -> None:
     derived += ["spread_bps", "intensity_ratio_1s", "microprice_distance_bps"]
     bare = row.copy()
     bare[[INDEX[name] for name in derived]] = np.nan
-    derive(bare)
+    derive(bare[None])
     assert bare.tobytes() == row.tobytes()
     changed = row.copy()
     changed[INDEX["volatility_ratio_60s"]] = 7.0
-    derive(changed)
+    derive(changed[None])
     assert changed[INDEX["volatility_ratio_60s"]] == 7.0  # what was sent is not overruled
 
 
 def test_derive_leaves_the_undetermined_missing() -> None:
     row = np.full(len(FEATURE_NAMES), np.nan)
-    derive(row)
+    derive(row[None])
     assert np.isnan(row).all()
     row[INDEX["realised_volatility_60s"]], row[INDEX[BASELINE]] = 1e-5, 0.0
-    derive(row)
+    derive(row[None])
     assert math.isnan(row[INDEX["volatility_ratio_60s"]])
 
 

@@ -95,8 +95,9 @@ def test_an_empty_environment_is_the_defaults(bare: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_variable_is_read(bare: pytest.MonkeyPatch, name: str) -> None:
-    bare.setenv(name, "baseline")
-    assert getattr(environment(), name.lower()) == "baseline"
+    text = "3" if name == "SERVICE_WORKERS" else "baseline"
+    bare.setenv(name, text)
+    assert str(getattr(environment(), name.lower())) == text
 
 
 def test_a_wrong_variant_names_the_variable(bare: pytest.MonkeyPatch) -> None:
@@ -105,9 +106,16 @@ def test_a_wrong_variant_names_the_variable(bare: pytest.MonkeyPatch) -> None:
         environment()
 
 
+@pytest.mark.parametrize("text", ["many", "0", "1.5"])
+def test_a_number_that_is_none_names_the_variable(bare: pytest.MonkeyPatch, text: str) -> None:
+    bare.setenv("SERVICE_WORKERS", text)
+    with pytest.raises(SettingsError, match="service_workers"):
+        environment()
+
+
 def test_the_example_lists_every_variable_with_its_default() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     given = dict(line.lstrip("# ").split("=", 1) for line in lines if "=" in line)
     defaults = Environment()
     for name in Environment.__struct_fields__:
-        assert given[name.upper()].split(" #")[0].strip() == getattr(defaults, name), name
+        assert given[name.upper()].split(" #")[0].strip() == str(getattr(defaults, name)), name

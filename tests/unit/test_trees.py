@@ -72,6 +72,41 @@ def test_raw_scores_are_those_of_scikit_learn_to_the_bit(
     assert stored.raw(rows).tobytes() == raw.tobytes()
 
 
+@settings(max_examples=20)
+@given(st.integers(0, 2**31 - 1), st.sampled_from([0.0, 0.3]), st.integers(2, 15))
+def test_contributions_and_the_mean_add_up_to_the_raw_score(
+    seed: int, missing: float, leaves: int
+) -> None:
+    with threadpool_limits(1):
+        trees = from_classifier(fit(seed, missing, max_iter=8, max_leaf_nodes=leaves))
+    rows = rows_of(seed + 1, 50, missing)
+    parts = trees.contributions(rows)
+    np.testing.assert_allclose(trees.expected + parts.sum(axis=1), trees.raw(rows), atol=1e-12)
+    unused = sorted(set(range(INPUTS)) - set(trees.feature.tolist()))
+    assert not parts[:, unused].any()
+    # What is left of a row of which nothing is known: the mean of the training rows.
+    training = rows_of(seed, 300, missing)
+    assert trees.expected == pytest.approx(trees.raw(training).mean())
+
+
+def test_a_contribution_is_the_step_between_the_means_of_the_leaves() -> None:
+    """One tree by hand: 4 rows left at -1, 12 right, of which 3 at 2 and 9 at 6."""
+    arrays = {
+        "start": np.array(0.5),
+        "roots": np.array([0], np.int32),
+        "feature": np.array([0, -1, 1, -1, -1], np.int32),
+        "threshold": np.array([0.0, 0.0, 10.0, 0.0, 0.0]),
+        "left": np.array([1, 0, 3, 0, 0], np.int32),
+        "right": np.array([2, 0, 4, 0, 0], np.int32),
+        "missing_left": np.zeros(5, bool),
+        "value": np.array([3.5, -1.0, 5.0, 2.0, 6.0]),  # (4 * -1 + 3 * 2 + 9 * 6) / 16 is 3.5
+    }
+    trees = from_arrays(arrays, 2)
+    parts = trees.contributions(np.array([[-1.0, 0.0], [1.0, 5.0], [1.0, 20.0], [1.0, np.nan]]))
+    assert parts.tolist() == [[-4.5, 0.0], [1.5, -3.0], [1.5, 1.0], [1.5, 1.0]]
+    assert trees.expected == 4.0
+
+
 def edges(trees: Trees) -> np.ndarray:
     """Rows exactly on the thresholds, and one step of the number line beside them."""
     split = trees.feature >= 0
