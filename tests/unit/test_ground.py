@@ -77,13 +77,6 @@ def test_params_hold_every_setting_and_no_other() -> None:
     settings.load(ROOT / "params.yaml")
 
 
-def test_the_example_lists_the_environment_with_its_defaults() -> None:
-    lines = (ROOT / ".env.example").read_text().splitlines()
-    example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
-    defaults = msgspec.to_builtins(settings.Environment())
-    assert {name: example.get(name.upper()) for name in defaults} == defaults
-
-
 def test_the_make_file_and_the_example_silence_the_same_reporters() -> None:
     makefile = (ROOT / "Makefile").read_text()
     exported = dict(
