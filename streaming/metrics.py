@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 
+from volatility.settings import environment
+
 registry = CollectorRegistry()
 
 LATENCY_BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0, 60.0)
@@ -55,6 +57,6 @@ model_info = _gauge("model_info", "The model that scores.", "model_name", "model
 
 
 def serve(port: int) -> None:
-    """Serve ``/metrics`` on a port of the loopback address; 0 serves nothing."""
+    """Serve ``/metrics`` on a port of the address in ``METRICS_ADDRESS``; 0 serves nothing."""
     if port:
-        start_http_server(port, addr="127.0.0.1", registry=registry)
+        start_http_server(port, addr=environment().metrics_address, registry=registry)

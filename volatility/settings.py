@@ -16,6 +16,7 @@ import yaml
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Seconds = Annotated[int, msgspec.Meta(ge=0)]
 
 
 class SettingsError(ValueError):
@@ -102,6 +103,24 @@ class Serving(Section, frozen=True):
     max_age_hours: Positive = 168.0
 
 
+class Monitoring(Section, frozen=True):
+    """Port of the flows' ``/metrics`` (0: none) and the number of drift pages that are kept."""
+
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 9104
+    keep_html: Count = 10
+
+
+class Schedules(Section, frozen=True):
+    """Seconds between two runs of each flow; 0: never by itself."""
+
+    capture: Seconds = 60
+    features: Seconds = 300
+    train: Seconds = 86400
+    drift: Seconds = 900
+    performance: Seconds = 300
+    compact: Seconds = 3600
+
+
 class Settings(Section, frozen=True):
     """Hold every section of ``params.yaml``."""
 
@@ -113,6 +132,8 @@ class Settings(Section, frozen=True):
     evaluate: Evaluate = Evaluate()
     drift: Drift = Drift()
     serving: Serving = Serving()
+    monitoring: Monitoring = Monitoring()
+    schedules: Schedules = Schedules()
 
 
 def load(path: Path | str = "params.yaml") -> Settings:
@@ -143,6 +164,8 @@ class Environment(msgspec.Struct, frozen=True):
     prefect_api_url: str = ""
     volatility_api_key: str = ""
     service_workers: Count = 1
+    metrics_address: str = "127.0.0.1"
+    alert_webhook_url: str = ""
 
 
 def environment() -> Environment:
