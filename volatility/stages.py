@@ -30,6 +30,7 @@ from volatility.importing import ImportReport, import_files
 from volatility.kernel_state import SECOND
 from volatility.lake import Lake
 from volatility.model import TrainingError
+from volatility.parts import locked, make_folder
 from volatility.placebo import run_placebo
 from volatility.promotion import gate
 from volatility.settings import Label, Settings, SettingsError
@@ -182,14 +183,25 @@ def judge(settings: Settings, trained: Bundle, predictions: Predictions) -> Json
 
 
 def promote(settings: Settings, paths: Paths) -> tuple[str, Json]:
-    """Make the last trained version champion if the gate passes; give version and verdict."""
-    trained, predictions, _ = _trained(settings, paths)
-    version = registry.version_of(trained.digest)
-    if version is None:
-        raise TrainingError("the trained model is not registered; run `volatility train`")
-    verdict = judge(settings, trained, predictions)
-    if verdict["earned"] and registry.champion() != version:
-        registry.promote(version, evidence=verdict)
+    """Make the last trained version champion if the gate passes; give version and verdict.
+
+    Two processes judge one after the other: the second meets the champion that the first made.
+    """
+    lock = paths.model.with_name(f"{paths.model.name}.lock")
+    make_folder(lock.parent)
+    lock.touch()
+    with locked(lock):
+        trained, predictions, _ = _trained(settings, paths)
+        version = registry.version_of(trained.digest)
+        if version is None:
+            raise TrainingError("the trained model is not registered; run `volatility train`")
+        while True:
+            champion = registry.champion()
+            verdict = judge(settings, trained, predictions)
+            if registry.champion() == champion:  # the lock does not reach another machine
+                break
+        if verdict["earned"] and champion != version:
+            registry.promote(version, evidence=verdict)
     return version, verdict
 
 
