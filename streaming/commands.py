@@ -163,6 +163,8 @@ def score(settings: Settings, follow: bool, metrics_port: int) -> None:
     gc.freeze()
     with closing(_start(metrics_port)) as log:
         scorer = Scorer(log, models, settings.features, group=GROUP if follow else None)
+        if metrics_port:
+            scorer.watch_lag()
         try:
             made = scorer.run(follow=follow, stopped=stopping())
         finally:

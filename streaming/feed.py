@@ -42,6 +42,7 @@ LOST_MESSAGES, LOST_TRADES, MISSED_HEARTBEATS = (
     "lost trades",
     "missed heartbeats",
 )
+GAP_REASONS = (RECONNECT, RESTART, LOST_MESSAGES, LOST_TRADES, MISSED_HEARTBEATS)
 
 ERROR_MESSAGE = "the exchange sent an error"
 NOT_SUBSCRIBED = "symbol was not subscribed"

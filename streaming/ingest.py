@@ -11,6 +11,7 @@ from typing import Any
 
 from streaming import metrics
 from streaming.dead_letter import bury
+from streaming.feed import GAP_REASONS
 from streaming.log import DEAD_LETTER, TICKS, EventLog, LogError, Writer
 from streaming.sources import Arrived, Event, Gap, Reconnected, Rejected
 from volatility.lake import Lake, LakeError
@@ -23,6 +24,7 @@ MEASURE_SECONDS = 0.5
 FLUSH_SECONDS = 60.0
 PATIENT_RECORDS = 100_000  # pending; a source that can wait is asked for more below it
 PATIENT_SECONDS = 0.02
+BUFFER_FULL = "buffer full"
 LAST_RECORDS = 5_000  # of each partition, in which the last of each symbol is looked for
 
 Events = AsyncIterator[list[Event]]
@@ -42,6 +44,8 @@ class Ingest:
         self._waiting_since = 0.0
         self._measured = 0.0
         self.records = 0
+        for reason in (*GAP_REASONS, BUFFER_FULL):
+            metrics.gaps.labels(reason)  # from 0 on: Prometheus sees no increase in a first value
 
     def take(self, events: list[Event]) -> None:
         """Append what arrived, bury what was rejected, write gaps to the ledger."""
@@ -98,7 +102,7 @@ class Ingest:
     def _name(self, symbol: str) -> None:
         start, stop, count = self._lost.pop(symbol)
         logger.error("%s: %d records lost: the broker was away for too long", symbol, count)
-        self._enter(Gap(symbol, start, stop, "buffer full", {"lost": count}))
+        self._enter(Gap(symbol, start, stop, BUFFER_FULL, {"lost": count}))
 
     def _enter(self, gap: Gap) -> None:
         """Write a gap to the ledger; a full disk must not stop the ticks, so it waits then."""

@@ -13,7 +13,9 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
+from threading import Thread
 from typing import NamedTuple
 
 import msgspec
@@ -35,6 +37,7 @@ GROUP = "score"
 POLL_RECORDS = 2_000
 POLL_SECONDS = 0.05
 FLUSH_SECONDS = 30.0
+LAG_SECONDS = 2.0  # between two looks at the log's end
 TAIL_RECORDS = 1_000  # read back from the end of predictions, to find the last one
 WARM = INDEX["realised_volatility_900s"]
 
@@ -107,6 +110,7 @@ class Scorer:
         FeatureEngine(features).update(Heartbeat("A", 0))  # compiled before the stream waits
         self._group = group
         self._partitions: dict[int, _Partition] = {}
+        self._lagging: set[int] = set()  # partitions whose lag is shown
         self._writer = log.writer()
         self._generation: str
         self._reader: Reader
@@ -153,6 +157,21 @@ class Scorer:
                 break
         self._writer.flush(FLUSH_SECONDS)
         return made
+
+    def watch_lag(self) -> None:
+        """Measure from now on how many records wait: in the background, so also while it hangs."""
+        Thread(target=self._watch_lag, name="lag", daemon=True).start()
+
+    def measure_lag(self) -> None:
+        """Count the records of each partition of ours that are not scored yet."""
+        ends = self._log.end_offsets(TICKS)
+        reader = self._reader
+        mine = {part: max(ends[part] - reader.position(part), 0) for part in reader.assignment()}
+        for partition, lag in mine.items():
+            metrics.score_lag.labels(str(partition)).set(lag)
+        for partition in self._lagging - set(mine):
+            metrics.score_lag.remove(str(partition))  # another process has it now
+        self._lagging = set(mine)
 
     def step(self) -> int:
         """Take what has come and emit what it closes; count the predictions."""
@@ -247,6 +266,12 @@ class Scorer:
                 late = part.engine.counts(symbol)["late"]
                 metrics.late_ticks.labels(symbol).inc(late - part.late.get(symbol, 0))
                 part.late[symbol] = late
+
+    def _watch_lag(self) -> None:
+        while True:
+            time.sleep(LAG_SECONDS)
+            with suppress(LogError, KeyError):  # the broker is away; a partition was just taken
+                self.measure_lag()
 
     def _assigned(self, partitions: Sequence[int]) -> None:
         generation = self._log.generation(TICKS)

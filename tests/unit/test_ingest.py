@@ -54,11 +54,14 @@ def test_what_arrives_is_in_the_log_in_order(lake: Lake) -> None:
 
 
 def test_a_gap_goes_to_the_ledger_and_a_reconnect_is_counted(lake: Lake) -> None:
-    before = counter("reconnects")
+    before, gaps = counter("reconnects"), counter("gaps", reason="lost messages")
     gap = Gap("BTC-USD", 5, 9, "lost messages", {"lost": 3})
     run(MemoryLog(), given([[gap, Reconnected("closed", "x", 1, 0.5)]]), lake, partitions=1)
     assert lake.gaps() == [gap]
     assert counter("reconnects") - before == 1
+    assert counter("gaps", reason="lost messages") - gaps == 1
+    zero = metrics_module.registry.get_sample_value("volatility_gaps_total", {"reason": "restart"})
+    assert zero is not None  # a first gap must be an increase
 
 
 def test_what_was_rejected_goes_to_the_dead_letter_topic_with_the_reason(lake: Lake) -> None:

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from streaming import metrics
 from streaming import models as models_module
 from streaming import score as module
 from streaming.log import PREDICTIONS, TICKS, LogError, Message
@@ -258,6 +259,40 @@ def test_what_does_not_parse_is_left_to_capture(log: MemoryLog, stream: Iterator
     run(log, Given(v1=0))
     values = [json.loads(m.value) for m in read_all(log, PREDICTIONS)]
     assert max(v["time"] for v in values) > market.START_NS + 500 * market.SECOND_NS
+
+
+def test_what_is_not_scored_yet_is_shown_for_the_partitions_of_this_process(
+    log: MemoryLog, stream: Iterator[Record]
+) -> None:
+    one = Scorer(log, Given(v1=0), Features())  # type: ignore[arg-type]
+    append(log, stream, 500)
+    one.step()
+    read = sum(one._reader.position(p) for p in (0, 1))
+    append(log, stream, 300)
+    one.measure_lag()
+    assert lag("0") + lag("1") == 800 - read > 0
+
+    two = Scorer(log, Given(v1=0), Features())  # type: ignore[arg-type]
+    two.step()
+    one.step()
+    one.measure_lag()
+    (mine,) = one._reader.assignment()
+    assert lag(str(mine)) >= 0
+    assert metrics.registry.get_sample_value(LAG, {"partition": str(1 - mine)}) is None
+    one.close()
+    two.run(follow=False)
+    two.measure_lag()
+    assert lag("0") == lag("1") == 0
+    two.close()
+
+
+LAG = "volatility_score_lag_offsets"
+
+
+def lag(partition: str) -> float:
+    found = metrics.registry.get_sample_value(LAG, {"partition": partition})
+    assert found is not None
+    return found
 
 
 def test_errors_say_what_to_do(log: MemoryLog) -> None:
