@@ -261,6 +261,27 @@ def drift(
 
 
 @main.command()
+@FEATURES
+@click.option(
+    "--predictions", type=FOLDER, default="data/predictions", show_default=True,
+    help="What `capture --topic predictions` has written.",
+)  # fmt: skip
+@REPORTS
+@click.pass_obj
+def performance(settings: Settings, features: Path, predictions: Path, reports: Path) -> None:
+    """Hold live predictions against what then happened, on the newest feature rows.
+
+    Example: volatility performance --predictions data/predictions
+    """
+    from volatility import stages
+    from volatility.performance_report import lines
+
+    paths = _paths(features=features, reports=reports)
+    click.echo(lines(stages.performance(settings, paths, predictions)))
+    click.echo(f"report: {reports / 'performance.html'}")
+
+
+@main.command()
 def package() -> None:
     """Pack the serving model with the service into a Bento.
 

@@ -20,8 +20,6 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from itertools import pairwise
 from pathlib import Path
 from typing import Protocol
 
@@ -29,30 +27,36 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from volatility.feature_table import FEATURE_NAMES, INDEX
+from volatility.feature_files import (
+    FEATURE_SCHEMA,
+    DayWriter,
+    FeatureFrame,
+    FeaturesError,
+    read_features,
+)
+from volatility.feature_table import INDEX
 from volatility.kernel import advance
 from volatility.kernel_rows import COLUMNS
-from volatility.kernel_state import DUPLICATES, LATE, SECOND
+from volatility.kernel_state import DUPLICATES, LATE
 from volatility.kernel_sums import new_state
 from volatility.settings import Features
 from volatility.tick import Heartbeat, Record
 
 TICK_COLUMNS = ("time", "bid", "ask", "bid_size", "ask_size", "trade_id", "sequence")
-FEATURE_SCHEMA = pa.schema(
-    [
-        pa.field("time", pa.timestamp("ns", tz="UTC"), nullable=False),
-        *(pa.field(name, pa.float64()) for name in FEATURE_NAMES),
-    ]
-)
+__all__ = [
+    "FEATURE_SCHEMA",
+    "FeatureEngine",
+    "FeatureFrame",
+    "FeatureRow",
+    "FeaturesError",
+    "build_features",
+    "feature_batches",
+    "read_features",
+]
+
 BATCH_ROWS = 65_536
-DAY_NS = 86_400 * SECOND
-
-
-class FeaturesError(ValueError):
-    """Features that cannot be built or read; the text says why and what to do."""
 
 
 class TickScan(Protocol):
@@ -237,7 +241,7 @@ def _build(lake: TickScan, folder: Path, settings: Features, progress: bool) -> 
         for symbol in lake.symbols():
             counts: dict[str, int] = {}
             scan = lake.scan(symbol, columns=list(TICK_COLUMNS))
-            with _DayWriter(folder / f"symbol={symbol}") as writer:
+            with DayWriter(folder / f"symbol={symbol}") as writer:
                 for time, rows in feature_batches(scan, settings, counts):
                     writer.write(time, rows)
                     total["rows"] += len(time)
@@ -255,94 +259,3 @@ def _replace(building: Path, folder: Path) -> None:
         os.replace(folder, old)
     os.replace(building, folder)
     shutil.rmtree(old, ignore_errors=True)
-
-
-class _DayWriter:
-    """Write rows in time order to one file a UTC day."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._day = -1
-        self._writer: pq.ParquetWriter | None = None
-
-    def __enter__(self) -> _DayWriter:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
-
-    def write(self, time: npt.NDArray[np.int64], rows: npt.NDArray[np.float64]) -> None:
-        days = time // DAY_NS
-        edges = [0, *(np.flatnonzero(np.diff(days)) + 1), len(time)]
-        for first, last in pairwise(edges):
-            if days[first] != self._day:
-                self._open(int(days[first]))
-            assert self._writer is not None
-            self._writer.write_batch(to_batch(time[first:last], rows[first:last]))
-
-    def _open(self, day: int) -> None:
-        self.__exit__()
-        date = datetime.fromtimestamp(day * 86_400, UTC).date().isoformat()
-        path = self._folder / f"date={date}" / "features.parquet"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._day = day
-        # Doubles from a market hardly repeat: a dictionary costs time and saves nothing.
-        self._writer = pq.ParquetWriter(
-            path, FEATURE_SCHEMA, compression="lz4", use_dictionary=False, write_statistics=["time"]
-        )
-
-
-def to_batch(time: npt.NDArray[np.int64], rows: npt.NDArray[np.float64]) -> pa.RecordBatch:
-    """Make a batch of ``FEATURE_SCHEMA``: int64[n] steps [ns], float64[n, features] rows."""
-    values = np.ascontiguousarray(rows.T)
-    return pa.RecordBatch.from_arrays(
-        [
-            pa.array(time).cast(FEATURE_SCHEMA.field("time").type),
-            *(pa.array(column) for column in values),
-        ],
-        schema=FEATURE_SCHEMA,
-    )
-
-
-@dataclass(frozen=True)
-class FeatureFrame:
-    """Hold the feature rows of one symbol: int64[n] steps [ns] and float64[n, features]."""
-
-    symbol: str
-    time: npt.NDArray[np.int64]
-    rows: npt.NDArray[np.float64]
-
-    def column(self, name: str) -> npt.NDArray[np.float64]:
-        """View one feature."""
-        return self.rows[:, INDEX[name]]
-
-
-def read_features(folder: Path) -> list[FeatureFrame]:
-    """Read a folder of features, one frame a symbol.
-
-    Raises
-    ------
-    FeaturesError
-        When there are none, or they were built with another feature table.
-    """
-    frames = []
-    for path in sorted(folder.glob("symbol=*")):
-        files = sorted(path.glob("date=*/features.parquet"))
-        try:
-            tables = [pq.ParquetFile(file).read() for file in files]
-        except (pa.ArrowInvalid, OSError) as error:
-            raise FeaturesError(
-                f"{path}: {error}; build it again with `volatility features`"
-            ) from error
-        if any(table.schema.names != FEATURE_SCHEMA.names for table in tables):
-            raise FeaturesError(
-                f"{path} was built with another feature table; run `volatility features`"
-            )
-        table = pa.concat_tables(tables)
-        rows = np.column_stack([table.column(name).to_numpy() for name in FEATURE_NAMES])
-        time = table.column("time").cast(pa.int64()).to_numpy()
-        frames.append(FeatureFrame(path.name.removeprefix("symbol="), time, rows))
-    if not frames:
-        raise FeaturesError(f"{folder} holds no features; run `volatility features`")
-    return frames

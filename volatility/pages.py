@@ -93,6 +93,11 @@ def moment(value: str | int | float | None) -> str:
     return f"{time:%Y-%m-%d %H:%M} UTC"
 
 
+def stamp(time: datetime) -> str:
+    """Name a run by its time, such as 20260404T211343Z: names sort as times do."""
+    return f"{time.astimezone(UTC):%Y%m%dT%H%M%SZ}"
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     environment = Environment(

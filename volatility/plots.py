@@ -1,4 +1,4 @@
-"""Draw the figures of an evaluation: for the report, for MLflow and for DVC.
+"""Draw the figures of an evaluation, for its report, MLflow and DVC, and of live performance.
 
 Figures are made without pyplot, so drawing keeps no global state and needs no display.
 """
@@ -30,6 +30,9 @@ STYLE = {
     "ewma": ("#009E73", "^"),
     "garch": ("#CC79A7", "D"),
     "persistence": ("#E69F00", "v"),
+    "champion": ("#0072B2", "o"),
+    "challenger": ("#009E73", "^"),
+    "baseline": ("#D55E00", "s"),
 }
 
 
@@ -45,6 +48,25 @@ def write_plots(evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
         write_whole(folder / f"{name}.png", _bytes(figure, "png"))
         for name, figure in figures(evaluation).items()
     ]
+
+
+def live(performance: Mapping[str, Any]) -> Figure:
+    """Draw how the live PR-AUC of each model came and went, beside the base rate."""
+    figure, axes = _axes("Live PR-AUC over time", "", "PR-AUC")
+    points = performance["rolling"]
+    if not points:
+        _empty(axes)
+        return figure
+    time = np.array([point["time"][:19] for point in points], dtype="datetime64[s]")  # UTC
+    for name in ranked(performance["models"]):
+        area = _floats([point["pr_auc"][name] for point in points])
+        axes.plot(time, area, markersize=3.5, **_style(name))
+    base = _floats([point["base_rate"] for point in points])
+    axes.plot(time, base, color=GREY, linestyle="--", linewidth=1.3, label="base rate")
+    axes.tick_params(axis="x", labelrotation=25)
+    axes.set_ylim(bottom=0)
+    axes.legend(frameon=False, fontsize=9)
+    return figure
 
 
 def inline(figure: Figure) -> str:
@@ -85,7 +107,7 @@ def _axes(title: str, x: str, y: str) -> tuple[Figure, Axes]:
 
 def _style(name: str) -> dict[str, Any]:
     color, marker = STYLE.get(name, (GREY, "x"))
-    ml = name == "ml"
+    ml = name in {"ml", "champion"}
     return {
         "color": color,
         "marker": marker,

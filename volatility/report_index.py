@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from volatility.pages import moment, percent, render, write_whole
+from volatility.performance_report import verdict as live_verdict
 from volatility.report import verdict
 
 INDEX = "index.html"
@@ -50,9 +51,31 @@ def _drift(content: Mapping[str, Any]) -> Summary:
     )
 
 
-REPORTS: tuple[tuple[str, str, Callable[[Mapping[str, Any]], Summary]], ...] = (
-    ("evaluation", "Evaluation", _evaluation),
-    ("drift", "Drift", _drift),
+def _performance(content: Mapping[str, Any]) -> Summary:
+    found = live_verdict(content)
+    return Summary(found.state, found.sentence)
+
+
+@dataclass(frozen=True)
+class Report:
+    """Describe a report that the stages write: its stem, title, content, and how to say it."""
+
+    stem: str
+    title: str
+    content: str
+    summarise: Callable[[Mapping[str, Any]], Summary]
+
+    def files(self, folder: Path) -> list[Path]:
+        """List its page, its content and then its earlier pages, the newest first."""
+        newest = [folder / f"{self.stem}.html", folder / self.content]
+        earlier = sorted((folder / self.stem).glob("*.html"), reverse=True)
+        return [path for path in newest if path.exists()] + earlier
+
+
+REPORTS = (
+    Report("evaluation", "Evaluation", "evaluation.json", _evaluation),
+    Report("performance", "Live performance", "performance/latest.json", _performance),
+    Report("drift", "Drift", "drift.json", _drift),
 )
 
 
@@ -61,15 +84,9 @@ def write_index(folder: Path) -> Path:
 
     A report that cannot be read is named as such, and the others still stand.
     """
-    entries = [
-        _known(folder, stem, title, summarise)
-        for stem, title, summarise in REPORTS
-        if _files(folder, stem)
-    ]
-    taken = {INDEX} | {f"{stem}.html" for stem, _, _ in REPORTS}
-    others = sorted(
-        path for path in folder.rglob("*.html") if path.relative_to(folder).as_posix() not in taken
-    )
+    entries = [_known(folder, report) for report in REPORTS if report.files(folder)]
+    taken = {folder / INDEX, *(path for report in REPORTS for path in report.files(folder))}
+    others = sorted(path for path in folder.rglob("*.html") if path not in taken)
     entries += [_other(folder, path) for path in others]
     picture = folder / "simulator.png"
     if picture.exists():
@@ -85,16 +102,15 @@ def write_index(folder: Path) -> Path:
     return write_whole(folder / INDEX, render(INDEX, entries=entries))
 
 
-def _known(
-    folder: Path, stem: str, title: str, summarise: Callable[[Mapping[str, Any]], Summary]
-) -> Entry:
-    files = _files(folder, stem)
-    content = folder / f"{stem}.json"
+def _known(folder: Path, report: Report) -> Entry:
+    files = report.files(folder)
     try:
-        summary = summarise(json.loads(content.read_text()))
+        summary = report.summarise(json.loads((folder / report.content).read_text()))
     except (OSError, ValueError, KeyError, TypeError):
-        summary = Summary("worse", f"{content.name} cannot be read; run `volatility {stem}` again.")
-    return Entry(title, max(f.stat().st_mtime for f in files), _links(folder, files), summary)
+        text = f"{report.content} cannot be read; run `volatility {report.stem}` again."
+        summary = Summary("worse", text)
+    modified = max(file.stat().st_mtime for file in files)
+    return Entry(report.title, modified, _links(folder, files), summary)
 
 
 def _other(folder: Path, path: Path) -> Entry:
@@ -102,10 +118,6 @@ def _other(folder: Path, path: Path) -> Entry:
     name = path.relative_to(folder).with_suffix("").as_posix()
     title = name[:1].upper() + name[1:].replace("_", " ").replace("/", ": ")
     return Entry(title, path.stat().st_mtime, _links(folder, files), Summary("unknown", ""))
-
-
-def _files(folder: Path, stem: str) -> list[Path]:
-    return [f for f in (folder / f"{stem}.html", folder / f"{stem}.json") if f.exists()]
 
 
 def _links(folder: Path, files: list[Path]) -> tuple[tuple[str, str], ...]:

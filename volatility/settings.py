@@ -83,11 +83,21 @@ class Evaluate(Section, frozen=True):
 
 
 class Drift(Section, frozen=True):
-    """Share of the newest rows that is current; effect sizes and share that raise drift."""
+    """Which rows are current; effect sizes and share that raise drift.
 
+    The newest ``hours`` after training; while too few lie there, the newest ``current_share``.
+    """
+
+    hours: Positive = 6.0
     current_share: Share = 0.25
     wasserstein: Positive = 0.5
     drift_share: Share = 0.5
+
+
+class Performance(Section, frozen=True):
+    """How far back live predictions are held against what then happened [hours]."""
+
+    hours: Positive = 24.0
 
 
 class Serving(Section, frozen=True):
@@ -131,6 +141,7 @@ class Settings(Section, frozen=True):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     drift: Drift = Drift()
+    performance: Performance = Performance()
     serving: Serving = Serving()
     monitoring: Monitoring = Monitoring()
     schedules: Schedules = Schedules()

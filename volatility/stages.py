@@ -20,17 +20,20 @@ from tqdm import tqdm
 
 from volatility import bundle as bundles
 from volatility import drift as drifts
+from volatility import performance as performances
 from volatility import plots, registry, report, report_index
 from volatility.bundle import Bundle
 from volatility.dataset import assemble
 from volatility.evaluation import Json, clean, evaluate_bundle
 from volatility.evaluation import evaluate as evaluate_predictions
-from volatility.features import FeatureFrame, build_features, read_features
+from volatility.feature_files import FeatureFrame, newest_step, read_features
+from volatility.features import build_features
 from volatility.importing import ImportReport, import_files
 from volatility.kernel_state import SECOND
 from volatility.lake import Lake
 from volatility.model import TrainingError
 from volatility.parts import locked, make_folder
+from volatility.performance_report import write_performance
 from volatility.placebo import run_placebo
 from volatility.promotion import gate
 from volatility.settings import Label, Settings, SettingsError
@@ -213,6 +216,34 @@ def drift(settings: Settings, paths: Paths, *, model: str | None = None) -> drif
         read_features(paths.features), spec.train_start, spec.train_stop, settings.drift
     )
     drifts.write_drift(result, paths.reports)
+    report_index.write_index(paths.reports)
+    return result
+
+
+def performance(
+    settings: Settings, paths: Paths, predictions: Path = Path("data/predictions")
+) -> Json:
+    """Hold captured predictions against what then happened; write and give the live figures.
+
+    The hours end with the newest feature row, so build the features first.
+
+    Raises
+    ------
+    RegistryError, FeaturesError, LakeError
+        When there is no model, or there are no features, or files are damaged. That nothing has
+        been predicted yet, or nothing is known of what then happened, is told as ``reason``.
+    """
+    hours = settings.performance.hours
+    if performances.captured(predictions):
+        models = performances.live_models()
+        label = _label_of(models[0].bundle, settings)
+        start_ns = performances.window_start(newest_step(paths.features), hours)
+        frames = read_features(paths.features, start_ns)
+        tables = performances.read_captured(predictions, frames, start_ns)
+        result = performances.measure(frames, tables, models, label, settings)
+    else:
+        result = performances.nothing(hours, "no prediction has been captured yet")
+    write_performance(result, paths.reports, datetime.now(UTC))
     report_index.write_index(paths.reports)
     return result
 
