@@ -21,7 +21,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint chaos bench bench-streaming bench-serving serve kafka kafka-stop lock clean
+.PHONY: help install demo test lint chaos bench bench-streaming bench-serving bench-noise load serve kafka kafka-stop lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,12 @@ bench-streaming: .venv/.dev ## measure ingest, capture, score and latency on a r
 
 bench-serving: .venv/.dev ## measure the service beside the usual design and hello-worlds, wrk and vegeta (8 min)
 	$(BIN)/python -m benchmarks.serving $(ARGS)
+
+bench-noise: .venv/.dev ## measure what the usual evaluations find in pure noise (2 min)
+	$(BIN)/python -m benchmarks.noise $(ARGS)
+
+load: .venv/.dev ## load a service of its own, burst and ramp (ARGS="--url http://localhost:3000": a running one)
+	$(BIN)/python -m benchmarks.load $(ARGS)
 
 serve: .venv/.project ## serve the champion on port 3000
 	$(BIN)/bentoml serve $(ARGS)
