@@ -9,11 +9,13 @@ import sys
 from typing import Any
 
 import bentoml
+import uvicorn.config
 
 from service import ticks
 from service.front import Front
 from service.http import application
 from service.predictor import PACKAGED
+from service.protocol import protocol
 from service.security import Guard
 from service.state import State
 from volatility import packaging, settings
@@ -33,6 +35,9 @@ class FrontedService(bentoml.Service):
 
     def to_asgi(self, is_main: bool = True) -> Any:
         """Give the application that a worker serves."""
+        # BentoML asks uvicorn for its automatic choice of a protocol, and has no setting for it.
+        protocols: dict[str, Any] = uvicorn.config.HTTP_PROTOCOLS
+        protocols["auto"] = protocol(state)
         return Front(super().to_asgi(is_main), state)
 
 

@@ -23,12 +23,12 @@ def configure() -> None:
             rename_fields={"asctime": "time", "levelname": "level", "name": "logger"},
         )
     )
-    for name in ("", "bentoml", "bentoml.access", "uvicorn", "uvicorn.error"):
+    for name in ("", "bentoml", "bentoml.access", "uvicorn", "uvicorn.error", "uvicorn.access"):
         one = logging.getLogger(name)
         one.handlers = [handler] if not name else []
-        one.propagate = True
+        # Without a handler in reach uvicorn does not even make the lines of its access log.
+        one.propagate = name != "uvicorn.access"
     logging.getLogger().setLevel(logging.INFO)
-    logging.getLogger("uvicorn.access").setLevel(logging.WARNING)
 
 
 def told(count: Callable[[str], None]) -> Callable[[str], None]:

@@ -1,0 +1,316 @@
+"""Plain predictions are answered by the protocol itself; all else reaches the application whole."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections import Counter
+from itertools import pairwise
+
+import pytest
+import uvicorn
+
+from service import protocol as protocols
+from service.front import Front
+from service.http import application
+from service.predictor import Served
+from service.security import HEADERS, Guard
+from service.state import State
+from tests.bundles import small_bundle
+from volatility.registry import RegisteredModel
+from volatility.settings import Settings
+
+BODY = b'{"rows": [{"midprice": 68000.5, "spread": 1.2, "volatility_ratio_60s": 2.0}, {}]}'
+MEASURED = {"ts", "latency_ms"}
+
+
+@pytest.fixture
+def state() -> State:
+    bundle = small_bundle()
+    model = RegisteredModel(bundle, "crypto-vol-ml", "7", "champion", "run", {}, {})
+    return State(Settings(), served=Served(bundle, model, None))
+
+
+class Behind:
+    """Note what reaches the application, and let its routes answer it."""
+
+    def __init__(self, state: State) -> None:
+        self.app = Front(application(state), state)
+        self.calls: list[str] = []
+
+    async def __call__(self, scope, receive, send) -> None:
+        if scope["type"] == "http":
+            self.calls.append(scope["path"])
+            await self.app(scope, receive, send)
+
+
+class Place:
+    """A running server: its application, and the means to speak to it."""
+
+    def __init__(self, behind: Behind, server: uvicorn.Server, port: int) -> None:
+        self.behind, self.server, self.port = behind, server, port
+
+    async def ask(self, *pieces: bytes, count: int = 1):
+        """Send pieces over one connection, one after the other; give the answers."""
+        async with connection(self.port) as (reader, writer):
+            for piece in pieces:
+                writer.write(piece)
+                await writer.drain()
+                await asyncio.sleep(0.02)  # so that they are packets of their own
+            return [await asyncio.wait_for(read(reader), 20) for _ in range(count)]
+
+
+@contextlib.asynccontextmanager
+async def connection(port):
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        yield reader, writer
+    finally:
+        writer.close()
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
+async def until(condition) -> None:
+    """Wait for what no event tells."""
+    for _ in range(2_000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it never came about")
+
+
+async def read(reader):
+    """Read one answer: status, headers, content."""
+    head = await reader.readuntil(b"\r\n\r\n")
+    lines = head.decode().split("\r\n")
+    headers = dict(line.split(": ", 1) for line in lines[1:] if line)
+    content = await reader.readexactly(int(headers["content-length"]))
+    return int(lines[0].split()[1]), headers, json.loads(content)
+
+
+def request(body=BODY, path="/predict", method="POST", **headers) -> bytes:
+    given = {"host": "test", "content-length": str(len(body)), **headers}
+    lines = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in given.items())
+    return f"{method} {path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+
+
+def served(state, talk):
+    """Run a real server on a free port while ``talk`` speaks to it; give what it says."""
+
+    async def run():
+        behind = Behind(state)
+        config = uvicorn.Config(
+            behind, http=protocols.protocol(state), log_config=None, lifespan="off", port=0,
+            timeout_graceful_shutdown=5,
+        )  # fmt: skip
+        server = uvicorn.Server(config)
+        server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
+        running = asyncio.create_task(server.serve())
+        await until(lambda: server.started)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        try:
+            return await talk(Place(behind, server, port))
+        finally:
+            server.should_exit = True
+            await asyncio.wait_for(running, 20)
+
+    return asyncio.run(run())
+
+
+def lasting(answer):
+    status, headers, content = answer
+    names = {name for name in headers if name not in ("date", "content-length")}
+    return status, names, {k: v for k, v in content.items() if k not in MEASURED}
+
+
+def test_both_ways_give_the_same_answer(state):
+    async def talk(place):
+        (plain,) = await place.ask(request())
+        calls = list(place.behind.calls)
+        (normal,) = await place.ask(request(path="/predict?explain=false"))
+        return plain, calls, normal
+
+    plain, calls, normal = served(state, talk)
+    assert calls == []
+    assert lasting(plain) == lasting(normal)
+    assert list(plain[2]) == list(normal[2])
+    assert plain[1].items() >= {k.decode(): v.decode() for k, v in HEADERS}.items()
+
+
+@pytest.mark.parametrize("cuts", [(10,), (70,), (150,), (40, 80, 130), tuple(range(1, 150, 7))])
+def test_it_may_come_in_any_pieces(state, cuts):
+    whole = request()
+    edges = [0, *cuts, len(whole)]
+    pieces = [whole[a:b] for a, b in pairwise(edges)]
+
+    async def talk(place):
+        return await place.ask(*pieces), place.behind.calls
+
+    ((answer,), calls) = served(state, talk)
+    assert (answer[0], len(answer[2]["scores"]), calls) == (200, 2, [])
+
+
+def test_several_at_once_are_answered_in_their_order(state):
+    bodies = [b'{"rows": [%s]}' % b",".join([b"{}"] * n) for n in (1, 2, 3)]
+    mixed = [
+        request(bodies[0]),
+        request(bodies[1], path="/predict?explain=true"),  # the normal way
+        request(bodies[2]),
+        request(b"{"),
+        request(bodies[0]),
+    ]
+
+    async def talk(place):
+        return await place.ask(b"".join(mixed), count=5), place.behind.calls
+
+    answers, calls = served(state, talk)
+    assert [a[0] for a in answers] == [200, 200, 200, 400, 200]
+    assert [len(a[2].get("scores", ())) for a in answers] == [1, 2, 3, 0, 1]
+    assert set(calls) == {"/predict"}
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"body": b"{"},
+        {"body": b'{"rows": []}'},
+        {"body": b'{"rows": [{"x": 1}]}'},
+        {"body": b""},
+        {"method": "PUT"},
+        {"path": "/predictions"},
+        {"path": "/predict/ticks"},
+        {"x_forwarded_for": "10.0.0.1"},
+    ],
+)
+def test_what_is_not_plain_goes_the_normal_way_whole(state, given):
+    async def talk(place):
+        return await place.ask(request(**given)), place.behind.calls
+
+    ((answer,), calls) = served(state, talk)
+    assert len(calls) == 1
+    assert (answer[0] == 200) == ("x_forwarded_for" in given)
+    assert answer[0] < 500
+
+
+def test_who_waits_for_a_word_gets_it(state):
+    head, _, body = request(expect="100-continue").partition(b"\r\n\r\n")
+
+    async def talk(place):
+        async with connection(place.port) as (reader, writer):
+            writer.write(head + b"\r\n\r\n")
+            word = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            writer.write(body)
+            return word, await asyncio.wait_for(read(reader), 20)
+
+    word, answer = served(state, talk)
+    assert word.startswith(b"HTTP/1.1 100")
+    assert answer[0] == 200
+
+
+def test_a_body_in_chunks_is_read(state):
+    chunked = request(b"", transfer_encoding="chunked").replace(b"content-length: 0\r\n", b"")
+    whole = chunked + b"%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY)
+
+    async def talk(place):
+        return await place.ask(whole), place.behind.calls
+
+    ((answer,), calls) = served(state, talk)
+    assert (answer[0], calls) == (200, ["/predict"])
+
+
+def test_a_slow_body_is_given_to_the_normal_way_and_its_timeout(state, monkeypatch):
+    monkeypatch.setattr(protocols, "HELD_SECONDS", 0.01)
+    whole = request()
+
+    async def talk(place):
+        return await place.ask(whole[:90], whole[90:120], whole[120:]), place.behind.calls
+
+    ((answer,), calls) = served(state, talk)
+    assert (answer[0], len(answer[2]["scores"]), calls) == (200, 2, ["/predict"])
+
+
+def test_a_client_that_leaves_in_the_middle_does_no_harm(state):
+    async def talk(place):
+        for cut in (30, 80, 120):
+            async with connection(place.port) as (_, writer):
+                writer.write(request()[:cut])
+                await writer.drain()
+                writer.transport.abort()
+        await asyncio.sleep(0.05)
+        return await place.ask(request())
+
+    assert served(state, talk)[0][0] == 200
+
+
+def test_the_connection_ends_where_the_client_asks_for_it(state):
+    async def talk(place):
+        async with connection(place.port) as (reader, writer):
+            writer.write(request(connection="close"))
+            answer = await asyncio.wait_for(read(reader), 20)
+            return answer, await asyncio.wait_for(reader.read(), 20)
+
+    (_, headers, _), rest = served(state, talk)
+    assert headers["connection"] == "close"
+    assert rest == b""
+
+
+def test_a_request_that_is_held_while_the_server_ends_is_answered(state):
+    whole = request()
+
+    async def talk(place):
+        connections = place.server.server_state.connections
+        async with connection(place.port) as (reader, writer):
+            writer.write(whole[:100])
+            await until(lambda: any(getattr(one, "_held", None) for one in connections))
+            place.server.should_exit = True
+            await until(lambda: not any(getattr(one, "_held", None) for one in connections))
+            writer.write(whole[100:])
+            return await asyncio.wait_for(read(reader), 20)
+
+    assert served(state, talk)[0] == 200
+
+
+def test_answers_refusals_and_hits_are_counted_once(state):
+    counted: Counter[str] = Counter()
+    state.on_answer = lambda _, route: counted.update([route])
+    state.on_reject = lambda reason: counted.update([reason])
+
+    async def talk(place):
+        await place.ask(request())
+        await place.ask(request(path="/predict?explain=true"))
+        await place.ask(request(b"{"))
+        state.guard = Guard("key")
+        answers = await place.ask(request())
+        answers += await place.ask(request(authorization="Bearer key"))
+        state.guard = Guard(rate_limit="3/hour")
+        for body in (b"{", BODY, b"{", BODY, BODY):
+            answers += await place.ask(request(body))
+        return [answer[0] for answer in answers]
+
+    statuses = served(state, talk)
+    assert statuses == [401, 200, 400, 200, 400, 429, 429]
+    assert counted == {
+        "/predict": 4, "not_json": 3, "unauthorised": 1, "rate_limit": 2,
+    }  # fmt: skip
+
+
+def test_without_a_model_the_normal_way_says_so(state):
+    state.served, state.problem = None, "none yet"
+
+    async def talk(place):
+        return await place.ask(request())
+
+    ((status, _, content),) = served(state, talk)
+    assert (status, content["error"]) == (503, "none yet")
+
+
+def test_a_fault_of_ours_is_no_fault_of_the_clients(state, caplog, monkeypatch):
+    monkeypatch.setattr(protocols, "encode", lambda _: 1 / 0)
+
+    async def talk(place):
+        return await place.ask(request())
+
+    assert served(state, talk)[0][0] == 200
+    assert "goes the normal way" in caplog.text
