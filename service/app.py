@@ -54,9 +54,10 @@ class VolatilityService:
     """Say how likely it is that volatility spikes within the next minute."""
 
     def __init__(self) -> None:
-        from service import logs, metrics  # in the worker: see their docstrings
+        from service import logs, memory, metrics  # in the worker: see their docstrings
         from service.reload import Reload
 
+        memory.bound()
         logs.configure()
         state.on_answer = metrics.count
         state.on_reject = logs.told(metrics.reject)

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from service import memory
 from service.current import folder_of, read_current
 from service.predictor import Served, choose
 from service.state import State
@@ -110,6 +111,7 @@ class Reload:
             f": {served.reason}" if served.reason else "",
         )
         gc.collect()
+        memory.trim()
         gc.freeze()  # what stays is not looked at again: a full collection is a pause of 0.1 s
 
     def _follow(self) -> None:

@@ -7,22 +7,19 @@ import re
 import msgspec
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from service.wire import UNKNOWN, RequestError, explain, shorten
 from volatility.baselines import BASELINE
 from volatility.feature_table import FEATURE_NAMES, INDEX
-from volatility.features import TICK_COLUMNS, feature_batches
+from volatility.features import rows_of
 from volatility.settings import Features
-from volatility.tick import TICK_SCHEMA, Heartbeat, Record, TickError, decode
+from volatility.tick import Heartbeat, Record, TickError, decode
 
 Floats = npt.NDArray[np.float64]
 
 _FIELD = re.compile(r" - at `\$\.(?P<field>\w+)`$")
 MAX_TICKS = 200_000
 MAX_BYTES = 64 * 1024 * 1024
-
-_SCHEMA = pa.schema([TICK_SCHEMA.field(name) for name in TICK_COLUMNS])
 
 
 class _Ticks(msgspec.Struct, forbid_unknown_fields=True):
@@ -78,7 +75,7 @@ def feature_rows(records: list[Record], features: Features, max_rows: int) -> Fl
         422 when the ticks close no step, or cover too little time for the trailing baseline.
     """
     rows = np.empty((0, len(FEATURE_NAMES)))
-    for _, built in feature_batches([_batch(records)], features):
+    for _, built in rows_of([_arrays(records)], features):
         rows = np.concatenate([rows, built[-max_rows:]])[-max_rows:]
     if not len(rows):
         raise RequestError(
@@ -114,11 +111,28 @@ def _refusal(error: TickError, place: int) -> RequestError:
 
 def warm_up() -> None:
     """Compile, or read from the cache, what the first request would wait for."""
-    for _ in feature_batches([_batch([Heartbeat("A", 0)])], Features()):
+    for _ in rows_of([_arrays([Heartbeat("A", 0)])], Features()):
         pass
 
 
-def _batch(records: list[Record]) -> pa.RecordBatch:
-    """Lay records out as the kernel's columns; a heartbeat has a time alone."""
-    columns = {name: [getattr(record, name, None) for record in records] for name in TICK_COLUMNS}
-    return pa.RecordBatch.from_pydict(columns, schema=_SCHEMA)
+def _arrays(records: list[Record]) -> tuple[npt.NDArray[np.generic], ...]:
+    """Lay records out as ``volatility.features.columns`` does.
+
+    Not by way of pyarrow: the first array that it makes of a list imports pandas, 60 MiB.
+    """
+    quotes = [
+        np.array([getattr(record, name, None) for record in records], dtype=np.float64)
+        for name in ("bid", "ask", "bid_size", "ask_size")  # None becomes NaN
+    ]
+    times = np.array([record.time for record in records], dtype=np.int64)
+    return times, *quotes, np.array([_identifier(record) for record in records], dtype=np.int64)
+
+
+def _identifier(record: Record) -> int:
+    """Give what tells repeated ticks apart; -1 where there is nothing."""
+    if isinstance(record, Heartbeat):
+        return -1
+    for number in (record.trade_id, record.sequence):
+        if number is not None:
+            return number
+    return -1

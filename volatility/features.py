@@ -54,6 +54,7 @@ __all__ = [
     "build_features",
     "feature_batches",
     "read_features",
+    "rows_of",
 ]
 
 BATCH_ROWS = 65_536
@@ -190,12 +191,20 @@ def feature_batches(
     int64[n], float64[n, len(FEATURE_NAMES)]
         Steps [ns] and rows. The arrays are reused: copy what is kept.
     """
+    return rows_of((columns(batch) for batch in batches), settings, counts)
+
+
+def rows_of(
+    ticks: Iterable[tuple[npt.NDArray[np.generic], ...]],
+    settings: Features,
+    counts: dict[str, int] | None = None,
+) -> Iterator[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
+    """Do what ``feature_batches`` does, with ticks as the arrays that ``columns`` gives."""
     state = new_state()
     out_time = np.empty(BATCH_ROWS, dtype=np.int64)
     out = np.empty((BATCH_ROWS, COLUMNS))
     filled = 0
-    for batch in batches:
-        arrays = columns(batch)
+    for arrays in ticks:
         start = 0
         while start < len(arrays[0]):
             start, rows = advance(
