@@ -1,0 +1,118 @@
+"""Read the documents as a reader does: blocks, commands, links; say who tests each command."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+@dataclass(frozen=True)
+class Block:
+    """Hold one fenced block: the document, the language, the text."""
+
+    document: str
+    language: str
+    text: str
+
+
+def blocks(path: Path) -> list[Block]:
+    """List the fenced blocks of a document, in order."""
+    name = path.relative_to(ROOT).as_posix()
+    return [Block(name, language, text) for language, text in FENCE.findall(path.read_text())]
+
+
+def scripts(text: str) -> Iterator[str]:
+    """Give the commands of a shell block as they stand there, each whole."""
+    held = ""
+    for line in text.splitlines(keepends=True):
+        held += line
+        if held.endswith("\\\n"):
+            continue
+        try:
+            words = shlex.split(held, comments=True)
+        except ValueError:  # a quotation goes on
+            continue
+        if words:
+            yield held
+        held = ""
+
+
+def short(script: str) -> str:
+    """Give a command on one line, without quotes and comment: its name in the lists below.
+
+    >>> short("curl -d '{\\n}' \\\\\\n  localhost  # ask")
+    'curl -d { } localhost'
+    """
+    return " ".join(" ".join(shlex.split(script, comments=True)).split())
+
+
+def documented() -> dict[str, list[str]]:
+    """Give every command with the documents that show it."""
+    found: dict[str, list[str]] = {}
+    for path in DOCUMENTS:
+        for block in blocks(path):
+            if block.language == "sh":
+                for script in scripts(block.text):
+                    found.setdefault(short(script), []).append(block.document)
+    return found
+
+
+def plain(path: Path) -> str:
+    """Give a document without its fenced blocks, in which a bracket is no link."""
+    return FENCE.sub("", path.read_text())
+
+
+def anchors(path: Path) -> set[str]:
+    """Give the anchors of a document's headings, as GitHub makes them."""
+    found: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", plain(path), re.MULTILINE):
+        text = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+        number = sum(known == text or known.startswith(f"{text}-") for known in found)
+        found.add(text if text not in found else f"{text}-{number}")
+    return found
+
+
+# Run as they are, in this order, each list in a copy of the repository: test_documented_commands.
+RUN: dict[str, list[str]] = {
+    "demo": ["make demo"],
+    "own ticks": [
+        "volatility import recordings/",
+        "volatility features",
+        "volatility train",
+        "volatility evaluate",
+        "volatility promote",
+        "bentoml serve",
+    ],
+    "dvc": ["dvc repro", "dvc metrics show", "python -m pipelines.chain"],
+    "kafka": [
+        "volatility ingest --source simulate --hours 2 --speed max",
+        "volatility capture",
+        "volatility score",
+        "volatility capture --topic predictions",
+    ],
+    "environment": ["cp .env.example .env", "set -a; . ./.env; set +a"],
+}
+
+LOOKED_UP = "tests/integration/test_documented_commands.py::test_every_make_target_is_there"
+
+# Run by another test, or held by it where this suite cannot run it.
+HELD: dict[str, str] = {
+    "make test": LOOKED_UP,  # it is what runs the tests
+    "make lint": LOOKED_UP,  # CI runs it before the tests
+    "make install": LOOKED_UP,  # the environment that the tests run in
+}
+
+
+def held_by_rule(command: str) -> str | None:
+    """Name the test of a kind of command: requests to the service, Compose, runs of a flow."""
+    if command.startswith("curl ") and "localhost:3000" in command:
+        return "tests/integration/test_clients.py::test_every_request_is_answered_as_shown"
+    return None

@@ -1,0 +1,187 @@
+"""Hold what README and docs say: links, figures, settings, roles, and who tests each command."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+import yaml
+
+from benchmarks import figures
+from benchmarks.results import read
+from tests.documents import (
+    DOCUMENTS,
+    HELD,
+    LINK,
+    ROOT,
+    RUN,
+    anchors,
+    documented,
+    held_by_rule,
+    plain,
+    scripts,
+    short,
+)
+from volatility.settings import Environment, Settings
+
+DOCS = ROOT / "docs"
+
+
+def names(paths: list[Path]) -> list[str]:
+    return [path.relative_to(ROOT).as_posix() for path in paths]
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=names(DOCUMENTS))
+def test_every_link_leads_somewhere(path: Path) -> None:
+    broken = []
+    for link in LINK.findall(plain(path)):
+        if link.startswith(("http://", "https://")):
+            continue
+        address, _, anchor = link.partition("#")
+        target = (path.parent / address).resolve() if address else path
+        if not target.exists() or (anchor and anchor not in anchors(target)):
+            broken.append(link)
+    assert broken == []
+
+
+def test_every_document_is_reached_from_the_readme() -> None:
+    seen, waiting = set(), [ROOT / "README.md"]
+    while waiting:
+        path = waiting.pop()
+        if path in seen:
+            continue
+        seen.add(path)
+        for link in LINK.findall(plain(path)):
+            target = (path.parent / link.partition("#")[0]).resolve()
+            if target.is_dir():
+                waiting += target.glob("*.md")
+            elif target.suffix == ".md":
+                waiting.append(target)
+    assert set(DOCUMENTS) <= seen
+
+
+def test_every_command_has_a_test() -> None:
+    known = {*HELD, *(command for group in RUN.values() for command in group)}
+    shown = documented()
+    without = {c: where for c, where in shown.items() if c not in known and not held_by_rule(c)}
+    assert without == {}
+    assert known - shown.keys() == set(), "no document shows these any more"
+
+
+def test_every_named_test_is_there() -> None:
+    for name in {*HELD.values(), *filter(None, map(held_by_rule, documented()))}:
+        file, _, function = name.partition("::")
+        assert f"def {function}(" in (ROOT / file).read_text(), name
+
+
+def test_commands_are_read_as_a_shell_reads_them() -> None:
+    text = "make test  # all of it\n\n# nothing\ncurl -d '{\n  }' \\\n  localhost\nset -a; . ./x\n"
+    assert [short(script) for script in scripts(text)] == [
+        "make test",
+        "curl -d { } localhost",
+        "set -a; . ./x",
+    ]
+
+
+@pytest.mark.parametrize("name", figures.DOCUMENTS)
+def test_quoted_figures_are_those_last_measured(name: str) -> None:
+    text = (ROOT / name).read_text()
+    assert figures.BLOCK.search(text)
+    assert figures.renewed(text) == text, "run `python -m benchmarks.figures`"
+
+
+def test_the_selection_quotes_the_leaderboard() -> None:
+    readme = (ROOT / "README.md").read_text()
+    board = readme.partition("## The honest leaderboard")[2].partition("\n## ")[0]
+    core = [figures.shown(v) for r in read(figures.RESULTS / "core.json") for v in (r.ours, r.peer)
+            if v is not None]  # fmt: skip
+    quoted = re.findall(r"[+-]?\d+\.\d{2,}", (DOCS / "selection.md").read_text())
+    assert len(quoted) > 10
+    assert [q for q in quoted if q not in board and q not in core] == []
+    assert "438 independent" in " ".join(board.split())
+    assert "990" in core
+
+
+def tables(text: str) -> list[tuple[str, str]]:
+    """Give the first two cells of each row of the tables, their code marks removed."""
+    return re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", text, re.MULTILINE)
+
+
+def test_every_parameter_is_described_with_its_default() -> None:
+    text = (DOCS / "configuration.md").read_text().partition("## Environment")[0]
+    sections = re.split(r"^### (\w+)$", text, flags=re.MULTILINE)[1:]
+    described = {
+        name: {key: yaml.safe_load(value) for key, value in tables(body)}
+        for name, body in zip(sections[::2], sections[1::2], strict=True)
+    }
+    defaults = yaml.safe_load((ROOT / "params.yaml").read_text())
+    assert described == defaults
+    assert described.keys() == msgspec.to_builtins(Settings()).keys()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [ROOT / "README.md", DOCS / "configuration.md"],
+    ids=names([ROOT / "README.md", DOCS / "configuration.md"]),
+)
+def test_every_variable_is_described_with_its_default(path: Path) -> None:
+    text = path.read_text().partition("| variable | default |")[2].partition("\n\n")[0]
+    described = {name: "" if value.startswith("unset") else value for name, value in tables(text)}
+    defaults = msgspec.to_builtins(Environment())
+    assert described == {name.upper(): str(value) for name, value in defaults.items()}
+
+
+def test_the_example_holds_what_is_described_and_no_more() -> None:
+    lines = (ROOT / ".env.example").read_text().splitlines()
+    example = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
+    text = (DOCS / "configuration.md").read_text().partition("| variable | value |")[2]
+    silent = dict(tables(text))
+    settings = {name.upper() for name in Environment.__struct_fields__}
+    assert {name: value for name, value in example.items() if name not in settings} == silent
+    assert settings <= example.keys()
+
+
+def test_every_alert_is_answered_by_one_role() -> None:
+    rules = sorted((ROOT / "monitoring" / "prometheus").rglob("rules/*.yml"))
+    alerts = [
+        rule["alert"]
+        for path in rules
+        for group in yaml.safe_load(path.read_text())["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    ]
+    text = (DOCS / "team.md").read_text()
+    lines = re.findall(r"\*\*Answers\*\*(.*?)^- ", text, re.DOTALL | re.MULTILINE)
+    answered = [name for line in lines for name in re.findall(r"`(\w+)`", line)]
+    assert sorted(answered) == sorted(alerts)
+
+
+def test_what_a_role_owns_is_there() -> None:
+    text = (DOCS / "team.md").read_text()
+    roles = re.split(r"^## ", text, flags=re.MULTILINE)[1:-1]
+    assert len(roles) == 6
+    for role in roles:
+        owned = role.partition("**Owns**")[2].partition("- **")[0]
+        files = re.findall(r"`([\w./-]+)`", owned)
+        folder = ""
+        for name in files:
+            if "/" in name or (ROOT / name).exists():
+                folder = name.rpartition("/")[0]
+            exists = (ROOT / name).exists() or (ROOT / folder / name).exists()
+            assert exists or name in {"ticks", "predictions", "ticks.dead-letter", "drift"}, name
+
+
+def test_the_pictures_are_small_and_told_in_words() -> None:
+    pictures = sorted((DOCS / "images").iterdir())
+    assert pictures
+    for picture in pictures:
+        assert picture.stat().st_size < 200_000
+    drawn = (DOCS / "images" / "architecture.svg").read_text()
+    assert "<title" in drawn
+    assert "<desc" in drawn
+    assert "href" not in drawn
+    for path in DOCUMENTS:
+        for text, _ in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text()):
+            assert len(text) > 40, f"{path.name}: a picture without words"
