@@ -15,7 +15,7 @@ import anyio.to_thread
 import msgspec
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, Response
 from starlette.routing import Route
 
@@ -142,11 +142,15 @@ def _explain(request: Request) -> bool:
 async def _body(request: Request, limit: int) -> bytes:
     """Read the body, and stop reading above ``limit`` bytes."""
     chunks, size = [], 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limit:
-            raise RequestError(413, "too_large", f"the body is too large: at most {limit} bytes")
-        chunks.append(chunk)
+    try:
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > limit:
+                message = f"the body is too large: at most {limit} bytes"
+                raise RequestError(413, "too_large", message)
+            chunks.append(chunk)
+    except ClientDisconnect:
+        raise RequestError(400, "disconnected", "the client left before the body's end") from None
     return b"".join(chunks)
 
 

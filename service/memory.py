@@ -23,9 +23,9 @@ def _libc() -> Any:
     """Give the C library where it is glibc; None elsewhere, where nothing need be done."""
     try:
         libc = ctypes.CDLL(None)
-        return libc if libc.gnu_get_libc_version and libc.mallopt and libc.malloc_trim else None
-    except (OSError, AttributeError):
+    except OSError:
         return None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
 
 
 def bound() -> None:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
-
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from service.wire import UNKNOWN, RequestError, explain, shorten
+from service.wire import UNREADABLE, RequestError, bound, explain, shorten
 from volatility.baselines import BASELINE
 from volatility.feature_table import FEATURE_NAMES, INDEX
 from volatility.features import rows_of
 from volatility.settings import Features
-from volatility.tick import Heartbeat, Record, TickError, decode
+from volatility.tick import Fields, Heartbeat, Record, TickError, record_of
 
 Floats = npt.NDArray[np.float64]
 
-_FIELD = re.compile(r" - at `\$\.(?P<field>\w+)`$")
 MAX_TICKS = 200_000
 MAX_BYTES = 64 * 1024 * 1024
 
 
 class _Ticks(msgspec.Struct, forbid_unknown_fields=True):
-    ticks: list[msgspec.Raw]
+    ticks: list[Fields]
 
 
 _decoder = msgspec.json.Decoder(_Ticks)
@@ -38,22 +35,19 @@ def decode_ticks(body: bytes) -> list[Record]:
         400 when the body is not JSON; 413 above ``MAX_TICKS``; 422 when a tick is not valid,
         or of another symbol than the first.
     """
+    bound(body, "ticks", MAX_TICKS)
     try:
-        raw = _decoder.decode(body).ticks
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        read = _decoder.decode(body).ticks
+    except UNREADABLE as error:
         explain(error, body, "ticks")
-    if not raw:
+    if not read:
         raise RequestError(422, "empty", "ticks is empty: send at least 300 s of ticks")
-    if len(raw) > MAX_TICKS:
-        raise RequestError(
-            413, "too_many", f"{len(raw)} ticks are too many: at most {MAX_TICKS} a request"
-        )
     records: list[Record] = []
-    for place, value in enumerate(raw):
+    for place, fields in enumerate(read):
         try:
-            record = decode(bytes(value))
+            record = record_of(fields)
         except TickError as error:
-            raise _refusal(error, place) from error
+            raise RequestError(422, "invalid_tick", shorten(str(error)), place) from error
         if records and record.symbol != records[0].symbol:
             message = f"several symbols: {records[0].symbol} and {record.symbol}; send one"
             raise RequestError(422, "several_symbols", message, place, "symbol")
@@ -92,21 +86,6 @@ def feature_rows(records: list[Record], features: Features, max_rows: int) -> Fl
             field=BASELINE,
         )
     return rows[warm[0] :]
-
-
-def _refusal(error: TickError, place: int) -> RequestError:
-    """Name the field at fault where the error says which it is."""
-    text = str(error)
-    place_in_tick = _FIELD.search(text)
-    field = place_in_tick["field"] if place_in_tick else None
-    text = _FIELD.sub("", text)
-    unknown = UNKNOWN.fullmatch(text)
-    if unknown:
-        field = shorten(unknown["field"])
-        text = f"unknown field '{field}'"
-    elif field:
-        text = f"{field}: {text}".replace("`", "")
-    return RequestError(422, "invalid_tick", shorten(text), place, field)
 
 
 def warm_up() -> None:

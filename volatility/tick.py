@@ -159,6 +159,11 @@ def decode(value: bytes | str) -> Record:
         fields = _decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise TickError(str(error)) from error
+    return record_of(fields)
+
+
+def record_of(fields: Fields) -> Record:
+    """Make a tick or a heartbeat of what was read, or raise ``TickError`` with the reason."""
     record: Record
     if fields.price is None and fields.bid is None and fields.ask is None:
         record = Heartbeat(fields.symbol, fields.time, fields.received)

@@ -205,10 +205,11 @@ GOOD = encode(ticks(1)[0]).decode()
     [
         (GOOD.replace("BTC-USD", "ETH-USD"), 1, "symbol", "several symbols: BTC-USD and ETH-USD"),
         ('{"symbol":"BTC-USD","time":1}', 1, None, "time is outside"),
-        ('{"symbol":"BTC-USD","time":"1"}', 1, "time", "time: Expected int, got str"),
+        ('{"symbol":"BTC-USD","time":"1"}', 1, "time", "time: expected int, got str"),
         ('{"symbol":"BTC-USD","prize":1}', 1, "prize", "unknown field 'prize'"),
         ('{"symbol":"BTC-USD"}', 1, None, "missing required field"),
         ("3", 1, None, "Expected `object`, got `int`"),
+        ('{"symbol":[[[]]],"time":1}', 1, "symbol", "symbol: expected str, got array"),
         (GOOD.replace('"bid":', '"bid":9'), 1, None, "bid is above ask"),
         (GOOD.replace('"bid":', '"bid":-'), 1, None, "is not positive"),
         (GOOD.replace('"ask":', '"ask":NaN,"bid":'), 1, "ask", "ask is not a finite number"),
