@@ -5,49 +5,56 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from prefect import flow, get_run_logger, task
-from prefect.tasks import exponential_backoff
+from prefect import get_run_logger
 
+from pipelines.common import step
+from pipelines.state import FOLDER, add_rows
+from pipelines.watch import watched
+from streaming import metrics
 from streaming.capture import capture_topic
 from streaming.kafka_log import KafkaLog
 from streaming.log import PREDICTIONS, TICKS
 from volatility.settings import environment
 
-TIMEOUT_SECONDS = 900.0
-GRACE_SECONDS = 60.0  # to write what has been read
+TIMEOUT_SECONDS = 900.0  # of one topic; what does not fit is left to the next run
+DESCRIPTION = "Copy new ticks and predictions from Kafka into the lake, each exactly once."
 
 
-@task(
-    retries=4,
-    retry_delay_seconds=exponential_backoff(5),
-    retry_jitter_factor=0.5,
-    timeout_seconds=TIMEOUT_SECONDS + GRACE_SECONDS,
-)
-def capture_to_end(topic: str, folder: str, timeout_seconds: float = TIMEOUT_SECONDS) -> int:
-    """Capture one topic into a folder; give the rows written.
+def capture_to_end(topic: str, data: Path | str, timeout_seconds: float = TIMEOUT_SECONDS) -> int:
+    """Capture one topic into its folder of the data; give the rows written.
 
     What does not fit in the time is left to the next run, which goes on from there. A topic of
     predictions that nobody has scored into yet is no error.
     """
     deadline = time.monotonic() + timeout_seconds
+    before = _written(topic)
     log = KafkaLog(environment().kafka_bootstrap_servers)
     try:
         if topic == PREDICTIONS and not log.partitions(topic):
             return 0
-        return capture_topic(log, topic, Path(folder), stopped=lambda: time.monotonic() > deadline)
+        folder = Path(data) / topic
+        return capture_topic(log, topic, folder, stopped=lambda: time.monotonic() > deadline)
     finally:
         log.close()
+        rows = _written(topic) - before  # also where it failed half-way
+        if rows:
+            add_rows(Path(data) / FOLDER, topic, rows)
 
 
-@flow(name="capture")
-def capture(ticks: str = "data/ticks", predictions: str = "data/predictions") -> dict[str, int]:
+capture_step = step("capture a topic", DESCRIPTION)(capture_to_end)
+
+
+@watched("capture", description=DESCRIPTION, timeout_seconds=2 * TIMEOUT_SECONDS + 300.0)
+def capture(data: str = "data") -> dict[str, int]:
     """Capture ticks and predictions; give the rows written of each."""
-    rows = {
-        topic: capture_to_end(topic, folder)
-        for topic, folder in ((TICKS, ticks), (PREDICTIONS, predictions))
-    }
+    rows: dict[str, int] = {topic: capture_step(topic, data) for topic in (TICKS, PREDICTIONS)}
     get_run_logger().info("captured %s", rows)
     return rows
+
+
+def _written(topic: str) -> int:
+    count = metrics.registry.get_sample_value("volatility_rows_written_total", {"topic": topic})
+    return int(count or 0)
 
 
 if __name__ == "__main__":

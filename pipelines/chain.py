@@ -10,7 +10,6 @@ from typing import Any
 from prefect import flow
 
 from pipelines.drift import drift
-from pipelines.features import features
 from pipelines.ticks import ticks
 from pipelines.train import train
 
@@ -24,8 +23,7 @@ def chain(
 ) -> dict[str, Any]:
     """Fill the lake, build features, train, evaluate, promote and compare."""
     ticks(lake, params)
-    features(lake, data, params)
-    trained = train(data, reports, params)
+    trained = train(lake, data, reports, params)
     return {**trained, "drift": drift(data, reports, params)}
 
 

@@ -4,29 +4,31 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from prefect import flow, get_run_logger
+from prefect import get_run_logger
 
+from pipelines.common import holds_parts, step
+from pipelines.watch import watched
 from streaming.backfill import TRADE_SCHEMA
 from volatility import compaction
 from volatility.lake import Lake
 from volatility.prediction import PREDICTION_SCHEMA
 
+DESCRIPTION = "Merge the small Parquet parts that capture leaves, so that reading stays fast."
 
-@flow(name="compact")
-def compact(
-    ticks: str = "data/ticks",
-    predictions: str = "data/predictions",
+
+def merge(
+    data: str,
     older_than_seconds: float = compaction.OLDER_THAN_SECONDS,
     target_rows: int = compaction.TARGET_ROWS,
 ) -> dict[str, int]:
     """Compact ticks, backfilled trades and predictions; give the parts merged of each."""
     merged = {}
     for lake in (
-        Lake(ticks),
-        Lake(Path(ticks) / "trades", TRADE_SCHEMA),
-        Lake(predictions, PREDICTION_SCHEMA),
+        Lake(Path(data) / "ticks"),
+        Lake(Path(data) / "ticks" / "trades", TRADE_SCHEMA),
+        Lake(Path(data) / "predictions", PREDICTION_SCHEMA),
     ):
-        if any(lake.root.glob("symbol=*/date=*/part-*")):
+        if holds_parts(lake.root):
             done = compaction.compact(
                 lake,
                 older_than_seconds=older_than_seconds,
@@ -34,6 +36,16 @@ def compact(
                 progress=False,
             )
             merged[str(lake.root)] = done.merged
+    return merged
+
+
+merge_step = step("merge", DESCRIPTION)(merge)
+
+
+@watched("compact", description=DESCRIPTION, timeout_seconds=3600.0)
+def compact(data: str = "data") -> dict[str, int]:
+    """Compact every lake under the data; give the parts merged of each."""
+    merged: dict[str, int] = merge_step(data)
     get_run_logger().info("merged %s", merged)
     return merged
 

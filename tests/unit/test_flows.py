@@ -3,17 +3,31 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import pytest
+from prefect import Task
 
+from pipelines import artifacts
 from pipelines import capture as capturing
 from pipelines import compact as compacting
+from pipelines import drift as drifting
+from pipelines import features as building
+from pipelines import performance as measuring
+from pipelines import train as training
+from pipelines.common import transient
+from pipelines.deployments import FLOWS
+from pipelines.state import rows_written
+from pipelines.watch import note
 from streaming.backfill import TRADE_SCHEMA, to_table
+from streaming.capture import capture_topic
 from streaming.log import LogError
 from streaming.memory_log import MemoryLog
-from volatility.lake import Lake
+from volatility.lake import Lake, LakeError
+from volatility.model import TrainingError
 from volatility.prediction import PREDICTION_SCHEMA, Prediction
 from volatility.prediction import to_table as predictions_table
+from volatility.registry import RegistryError
 from volatility.tick import Tick, encode
 
 NOON = 1_775_304_000_000_000_000  # 2026-04-04 12:00
@@ -49,58 +63,121 @@ def offsets(folder):
 
 def test_a_topic_is_captured_to_its_end_and_once(log, tmp_path):
     fill(log, 20)
-    folder = str(tmp_path / "ticks")
-    assert capturing.capture_to_end.fn("ticks", folder) == 20
-    assert capturing.capture_to_end.fn("ticks", folder) == 0
+    assert capturing.capture_to_end("ticks", tmp_path) == 20
+    assert capturing.capture_to_end("ticks", tmp_path) == 0
     fill(log, 5)
-    assert capturing.capture_to_end.fn("ticks", folder) == 5
-    assert offsets(folder) == list(range(25))
+    assert capturing.capture_to_end("ticks", tmp_path) == 5
+    assert offsets(tmp_path / "ticks") == list(range(25))
+    assert rows_written(tmp_path / "monitor") == {"ticks": 25}
 
 
 def test_capture_that_runs_out_of_time_ends_whole_and_goes_on_later(log, tmp_path):
     fill(log, 20)
     log.pause()
-    folder = str(tmp_path / "ticks")
-    assert capturing.capture_to_end.fn("ticks", folder, timeout_seconds=0.01) == 0
+    assert capturing.capture_to_end("ticks", tmp_path, timeout_seconds=0.01) == 0
     log.resume()
-    assert capturing.capture_to_end.fn("ticks", folder) == 20
+    assert capturing.capture_to_end("ticks", tmp_path) == 20
+
+
+def test_rows_of_a_capture_that_fails_half_way_are_counted(log, tmp_path, monkeypatch):
+    fill(log, 20)
+
+    def fail_late(*arguments, **options):
+        capture_topic(*arguments, **options)
+        raise LogError("the broker went away")
+
+    monkeypatch.setattr(capturing, "capture_topic", fail_late)
+    with pytest.raises(LogError):
+        capturing.capture_to_end("ticks", tmp_path)
+    assert rows_written(tmp_path / "monitor") == {"ticks": 20}
 
 
 def test_predictions_may_not_be_there_yet_but_ticks_must(log, tmp_path):
-    assert capturing.capture_to_end.fn("predictions", str(tmp_path)) == 0
+    assert capturing.capture_to_end("predictions", tmp_path) == 0
     with pytest.raises(LogError, match="start `volatility ingest` first"):
-        capturing.capture_to_end.fn("ticks", str(tmp_path))
+        capturing.capture_to_end("ticks", tmp_path)
 
 
 def test_the_flow_captures_both_topics(log, tmp_path, monkeypatch):
     fill(log, 3)
-    monkeypatch.setattr(capturing, "capture_to_end", capturing.capture_to_end.fn)
-    rows = capturing.capture.fn(str(tmp_path / "ticks"), str(tmp_path / "predictions"))
+    monkeypatch.setattr(capturing, "capture_step", capturing.capture_to_end)
+    rows = capturing.capture.fn(str(tmp_path))
     assert rows == {"ticks": 3, "predictions": 0}
 
 
-def test_a_failed_capture_is_tried_again_later_and_later():
-    task = capturing.capture_to_end
-    delays = task.retry_delay_seconds
+STEPS: dict[str, Task[..., Any]] = {
+    "capture": capturing.capture_step,
+    "features": building.build_step,
+    "train": training.fit_step,
+    "evaluate": training.evaluate_step,
+    "promote": training.promote_step,
+    "drift": drifting.compare_step,
+    "performance": measuring.measure_step,
+    "compact": compacting.merge_step,
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_a_failed_step_is_tried_again_later_and_later(name):
+    step = STEPS[name]
+    delays = step.retry_delay_seconds
     assert isinstance(delays, list)
-    assert task.retries == len(delays) == 4
+    assert step.retries == len(delays) == 3
     assert delays == sorted(set(delays))
-    assert (task.retry_jitter_factor or 0) > 0
-    assert (task.timeout_seconds or 0) > capturing.TIMEOUT_SECONDS
+    assert (step.retry_jitter_factor or 0) > 0
+    assert step.description
+
+
+@pytest.mark.parametrize(
+    ("error", "again"),
+    [
+        (LogError("away"), True),
+        (LakeError("no room"), True),
+        (RegistryError("away"), True),
+        (OSError(28, "no space"), True),
+        (TrainingError("the placebo found skill"), False),
+        (ValueError("a mistake"), False),
+    ],
+)
+def test_only_what_may_pass_is_tried_again(error, again):
+    from prefect.states import Failed
+
+    assert transient(capturing.capture_step, None, Failed(data=error)) is again  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=lambda flow: flow.name)
+def test_every_flow_has_a_limit_a_description_and_hooks(flow):
+    assert (flow.timeout_seconds or 0) >= 900
+    assert flow.description
+    hooks = (flow.on_completion_hooks, flow.on_failure_hooks, flow.on_crashed_hooks)
+    assert hooks == ([note], [note], [note])
+
+
+def test_a_capture_in_time_is_never_cut():
+    assert (capturing.capture.timeout_seconds or 0) > 2 * capturing.TIMEOUT_SECONDS
+
+
+def test_the_first_day_has_nothing_to_do_and_that_is_no_failure(tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
+    data, reports, params = str(tmp_path), str(tmp_path / "reports"), str(tmp_path / "p.yaml")
+    assert building.build(str(tmp_path / "ticks"), data, params) == {}
+    assert drifting.compare(data, reports, params) is None
+    assert measuring.measure(data, reports, params) is None
+    assert compacting.merge(data) == {}
 
 
 def test_every_kind_of_lake_is_compacted(log, tmp_path):
     fill(log, 4)
     ticks, predictions = tmp_path / "ticks", tmp_path / "predictions"
     trades = [Lake(ticks / "trades", TRADE_SCHEMA), Lake(predictions, PREDICTION_SCHEMA)]
-    capturing.capture_to_end.fn("ticks", str(ticks))
+    capturing.capture_to_end("ticks", tmp_path)
     fill(log, 4)
-    capturing.capture_to_end.fn("ticks", str(ticks))
+    capturing.capture_to_end("ticks", tmp_path)
     for n in range(3):
         trades[0].write(to_table([_trade(n)], "BTC-USD"), "coinbase.BTC-USD.0", 0)
         prediction = Prediction("BTC-USD", NOON + n, 0.5, 0.4, True, "m", "1", "ml")
         trades[1].write(predictions_table([prediction], 0, [n]), "predictions.x", 0)
-    merged = compacting.compact.fn(str(ticks), str(predictions), older_than_seconds=0.0)
+    merged = compacting.merge(str(tmp_path), older_than_seconds=0.0)
     assert merged == {str(ticks): 2, str(ticks / "trades"): 3, str(predictions): 3}
     assert len(offsets(ticks)) == 8
     for lake in trades:
@@ -108,8 +185,20 @@ def test_every_kind_of_lake_is_compacted(log, tmp_path):
         assert lake.rows("BTC-USD") == 3
 
 
-def test_lakes_that_are_not_there_yet_are_no_error(tmp_path):
-    assert compacting.compact.fn(str(tmp_path / "a"), str(tmp_path / "b")) == {}
+def test_the_verdict_is_said_in_a_sentence():
+    assert training.sentence("3", {"earned": True, "reasons": []}) == "Version 3 is champion."
+    said = training.sentence("3", {"earned": False, "reasons": ["a", "b"]})
+    assert said == "Version 3 has not earned promotion: a; b."
+
+
+def test_the_leaderboard_s_best_model_stands_first():
+    rows = artifacts.ranked(
+        {"a": {"pr_auc": 0.2, "roc_auc": 0.5}, "b": {"pr_auc": 0.30001}, "c": {"pr_auc": None}},
+        artifacts.LEADERBOARD,
+    )
+    assert [row["model"] for row in rows] == ["b", "a", "c"]
+    assert rows[0]["PR-AUC"] == 0.3
+    assert rows[2]["ROC-AUC"] is None
 
 
 def _trade(number):
