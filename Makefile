@@ -21,7 +21,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint chaos bench bench-streaming bench-serving bench-noise load serve kafka kafka-stop lock clean
+.PHONY: help install demo test lint chaos fuzz bench bench-streaming bench-serving bench-noise load serve kafka kafka-stop prefect flows prometheus lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -43,6 +43,9 @@ lint: .venv/.dev ## check style, format, types and layers
 
 chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the lake to the log (30 min)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+fuzz: .venv/.dev ## 20,000 generated requests and 100,000 mutated bodies against a real service (10 min)
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: .venv/.dev ## measure features, live update and scoring beside their peers
 	$(BIN)/python -m benchmarks.core $(ARGS)
@@ -67,6 +70,22 @@ kafka: .venv/.project ## start a Kafka broker on port 9092 (ARGS="--port 9192" m
 
 kafka-stop: .venv/.project ## stop that broker (its data stays in data/kafka)
 	@$(BIN)/python -m streaming.broker stop $(ARGS)
+
+# Who holds a flow's one place is kept on the disk: kept in memory, a restart of the server would
+# end the runs, and leave the place taken where the run has ended meanwhile.
+prefect: .venv/.project ## start a Prefect server on port 4200
+	PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem \
+	PREFECT_SERVER_METRICS_ENABLED=true \
+	  $(BIN)/prefect server start $(ARGS)
+
+flows: .venv/.project ## run every flow on its schedule, and serve their gauges on port 9104
+	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} $(BIN)/python -m pipelines.serve
+
+# Where systemd runs, Debian's package starts one of its own on that port: systemctl disable --now prometheus
+prometheus: ## watch the processes of this machine, rules and alerts on port 9090 (apt-get install prometheus)
+	@command -v prometheus >/dev/null || { echo "prometheus is missing: apt-get install prometheus" >&2; exit 1; }
+	prometheus --config.file=monitoring/prometheus/prometheus.local.yml --storage.tsdb.path=data/prometheus \
+	  --web.listen-address=127.0.0.1:9090 $(ARGS)
 
 lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest allowed)
 	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)

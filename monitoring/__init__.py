@@ -1,0 +1,1 @@
+"""Watch the service: rules for Prometheus, dashboards for Grafana."""

@@ -1,0 +1,162 @@
+"""Run a real Prometheus with the project's configuration, and ask it what the dashboards ask."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.brokers import free_ports
+
+MONITORING = Path(__file__).parents[1] / "monitoring"
+CONFIGURATION = MONITORING / "prometheus" / "prometheus.local.yml"
+DASHBOARDS = MONITORING / "grafana" / "dashboards"
+# What Grafana puts in place of its variables: all symbols, and four scrapes at least.
+VARIABLES = {"$__rate_interval": "20s", "$symbol": ".*"}
+PATIENCE_SECONDS = 120.0
+
+
+def program(name: str) -> str:
+    """Give the path of ``prometheus`` or ``promtool``."""
+    found = shutil.which(name)
+    if found is None:
+        # .ci/run installs it: there, nothing may be left out for lack of a program.
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"{name} is missing: apt-get install prometheus")
+    assert found is not None
+    return found
+
+
+@dataclass(frozen=True)
+class Prometheus:
+    """Hold a running Prometheus."""
+
+    url: str
+    log: Path
+
+    def ask(self, query: str) -> list[dict[str, Any]]:
+        """Evaluate a query now; give its series, each with ``metric`` and ``value``."""
+        answer = httpx.post(f"{self.url}/api/v1/query", data={"query": query}, timeout=30).json()
+        assert answer["status"] == "success", f"{query}: {answer}"
+        result: list[dict[str, Any]] = answer["data"]["result"]
+        return result
+
+    def number(self, query: str) -> float:
+        """Give the value of a query that has one series."""
+        (series,) = self.ask(query)
+        return float(series["value"][1])
+
+    def has_data(self, query: str) -> bool:
+        """Tell whether any series of a query has a value; NaN is none."""
+        return any(not math.isnan(float(series["value"][1])) for series in self.ask(query))
+
+    def firing(self) -> set[str]:
+        """Give the names of the alerts that fire."""
+        return {s["metric"]["alertname"] for s in self.ask('ALERTS{alertstate="firing"}')}
+
+
+@contextmanager
+def run_prometheus(
+    folder: Path, ports: Mapping[str, int], interval: str = "1s"
+) -> Iterator[Prometheus]:
+    """Run Prometheus with the local configuration until the block ends.
+
+    Parameters
+    ----------
+    folder : Path
+        For its data and its log.
+    ports : mapping of str to int
+        Port of each process, by job; a job without one is left out.
+    interval : str
+        Of scrapes and of rules.
+    """
+    (port,) = free_ports(1)
+    log = folder / "prometheus.log"
+    (folder / "prometheus.yml").write_text(configuration({**ports, "prometheus": port}, interval))
+    command = [
+        program("prometheus"),
+        f"--config.file={folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={folder / 'prometheus'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+    ]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        running = Prometheus(f"http://127.0.0.1:{port}", log)
+        _await_ready(running, process)
+        yield running
+    finally:
+        process.terminate()
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def configuration(ports: Mapping[str, int], interval: str) -> str:
+    """Give the local configuration with other ports and another interval."""
+    found = yaml.safe_load(CONFIGURATION.read_text())
+    found["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
+    found["rule_files"] = [str(CONFIGURATION.parent / files) for files in found["rule_files"]]
+    jobs = {job["job_name"]: job for job in found["scrape_configs"]}
+    found["scrape_configs"] = [
+        {**jobs[name], "static_configs": [{"targets": [f"127.0.0.1:{port}"]}]}
+        for name, port in ports.items()
+    ]
+    return yaml.safe_dump(found)
+
+
+def queries() -> dict[str, str]:
+    """Give every query of every dashboard, its variables filled in, by where it stands."""
+    found = {}
+    for path in sorted(DASHBOARDS.glob("*.json")):
+        dashboard = json.loads(path.read_text())
+        for panel in dashboard["panels"]:
+            for target in panel.get("targets", []):
+                query = target["expr"]
+                for name, value in VARIABLES.items():
+                    query = query.replace(name, value)
+                place = f"{dashboard['title']} / {panel['title']} / {target['refId']}"
+                assert place not in found, f"two panels are called {place}"
+                found[place] = query
+    return found
+
+
+def without_data(prometheus: Prometheus) -> dict[str, str]:
+    """Give the queries that return no data, by where they stand."""
+    return {place: query for place, query in queries().items() if not prometheus.has_data(query)}
+
+
+def await_data(prometheus: Prometheus, seconds: float = PATIENCE_SECONDS) -> None:
+    """Wait until every query of every dashboard returns data."""
+    deadline = time.monotonic() + seconds
+    while empty := without_data(prometheus):
+        if time.monotonic() > deadline:
+            lines = "\n".join(f"{place}: {query}" for place, query in empty.items())
+            raise AssertionError(f"{len(empty)} of {len(queries())} have no data:\n{lines}")
+        time.sleep(1.0)
+
+
+def _await_ready(running: Prometheus, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            if httpx.get(f"{running.url}/-/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            pass
+        time.sleep(0.1)
+    raise AssertionError(f"Prometheus did not start:\n{running.log.read_text()[-2000:]}")
