@@ -1,0 +1,54 @@
+# One image for every process of this project; docker-compose.yaml gives each its command.
+
+FROM python:3.11-slim-bookworm AS base
+# No package reports to its maker; the Makefile says how each wants to be told.
+ENV PATH=/opt/venv/bin:$PATH \
+    PYTHONUNBUFFERED=1 \
+    DO_NOT_TRACK=true \
+    PREFECT_SERVER_ANALYTICS_ENABLED=false \
+    MLFLOW_DISABLE_TELEMETRY=true \
+    BENTOML_DO_NOT_TRACK=True \
+    DVC_NO_ANALYTICS=1 \
+    EVIDENTLY_DISABLE_TELEMETRY=1 \
+    GIT_PYTHON_REFRESH=quiet
+
+
+FROM base AS packages
+# The packages change seldom and take minutes: their layer hangs on the lock files alone.
+COPY requirements-bootstrap.lock requirements.lock requirements-postgres.lock /locks/
+RUN python3 -m venv /opt/venv \
+ && pip install --no-cache-dir --require-hashes -r /locks/requirements-bootstrap.lock \
+ && for lock in requirements requirements-postgres; do \
+      uv pip install --no-cache --python /opt/venv/bin/python --compile-bytecode \
+        --no-deps --no-build-isolation --require-hashes -r /locks/$lock.lock \
+      || pip install --no-cache-dir --no-deps --no-build-isolation --require-hashes \
+        -r /locks/$lock.lock || exit 1; \
+    done
+# The commands of the project and its metadata; its code lies in /app, as in the repository.
+WORKDIR /app
+COPY pyproject.toml README.md LICENSE ./
+RUN for package in volatility streaming pipelines service; do \
+      mkdir $package && touch $package/__init__.py || exit 1; \
+    done \
+ && pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
+ && uv pip uninstall --python /opt/venv/bin/python pip uv
+
+
+FROM base
+# Named volumes take their owner from these folders.
+RUN useradd --uid 10001 --create-home app \
+ && mkdir -p /app/data /app/reports /app/artifacts \
+ && chown app:app /app/data /app/reports /app/artifacts
+COPY --from=packages /opt/venv /opt/venv
+WORKDIR /app
+COPY . .
+RUN python -m compileall -q volatility streaming pipelines service
+USER app
+# A market of twelve hours goes through the stages, so that every numeric loop is compiled here, and
+# not by each process at its first tick; and an image whose stages fail is none.
+RUN cd "$(mktemp -d)" \
+ && printf 'simulate: {hours: 12}\ntrain: {folds: 2}\nevaluate: {placebo_hours: 6}\n' > params.yaml \
+ && volatility simulate && volatility features && volatility train \
+ && cd /app && python -c 'from service import ticks; ticks.warm_up()' \
+ && rm -rf "$OLDPWD"
+CMD ["volatility", "--help"]
