@@ -150,7 +150,7 @@ def ticks(settings: Settings, lake: Path) -> None:
 @FEATURES
 @click.pass_obj
 def features(settings: Settings, lake: Path, features: Path) -> None:
-    """Build the feature rows of a lake.
+    """Build the feature rows of a lake: only those of ticks that are new since the last time.
 
     Example: volatility features --lake data/ticks --features data/features
     """
@@ -158,8 +158,8 @@ def features(settings: Settings, lake: Path, features: Path) -> None:
 
     built = stages.make_features(settings, _paths(ticks=lake, features=features))
     click.echo(
-        f"{built['rows']:,} rows in {features}; dropped {built['late']} late ticks, "
-        f"{built['duplicates']} duplicates"
+        f"{built['rows']:,} rows in {features}, {built['new']:,} of them new; "
+        f"dropped {built['late']} late ticks, {built['duplicates']} duplicates"
     )
 
 

@@ -46,6 +46,8 @@ class DayWriter:
 
     def write(self, time: npt.NDArray[np.int64], rows: npt.NDArray[np.float64]) -> None:
         """Write int64[n] steps [ns] and float64[n, features] rows, later than all before."""
+        if not len(time):
+            return
         days = time // DAY_NS
         edges = [0, *(np.flatnonzero(np.diff(days)) + 1), len(time)]
         for first, last in pairwise(edges):
@@ -56,7 +58,7 @@ class DayWriter:
 
     def _open(self, day: int) -> None:
         self.__exit__()
-        path = self._folder / _date(day * DAY_NS) / FILE
+        path = self._folder / date_folder(day * DAY_NS) / FILE
         path.parent.mkdir(parents=True, exist_ok=True)
         self._day = day
         # Doubles from a market hardly repeat: a dictionary costs time and saves nothing.
@@ -101,15 +103,15 @@ def read_features(folder: Path, start_ns: int | None = None) -> list[FeatureFram
     frames = []
     for path, files in _symbols(folder):
         tables = [
-            _read(file) for file in files if start_ns is None or _date(start_ns) <= file.parent.name
+            _read(file)
+            for file in files
+            if start_ns is None or date_folder(start_ns) <= file.parent.name
         ]
         if any(table.schema.names != FEATURE_SCHEMA.names for table in tables):
             raise FeaturesError(
                 f"{path} was built with another feature table; run `volatility features`"
             )
-        table = pa.concat_tables(tables or [FEATURE_SCHEMA.empty_table()])
-        rows = np.column_stack([table.column(name).to_numpy() for name in FEATURE_NAMES])
-        time = table.column("time").cast(pa.int64()).to_numpy()
+        time, rows = _arrays(pa.concat_tables(tables or [FEATURE_SCHEMA.empty_table()]))
         first = 0 if start_ns is None else int(np.searchsorted(time, start_ns))
         if start_ns is None or first < len(time):
             symbol = path.name.removeprefix("symbol=")
@@ -133,6 +135,23 @@ def newest_step(folder: Path) -> int:
     return max(int(table.column("time")[-1].value) for table in newest)
 
 
+def read_rows(file: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Read one file: int64[n] steps [ns] and float64[n, features] rows.
+
+    Raises
+    ------
+    FeaturesError
+        When it is damaged.
+    """
+    return _arrays(_read(file))
+
+
+def date_folder(time_ns: int) -> str:
+    """Name the folder of a time's UTC date."""
+    date = datetime.fromtimestamp(time_ns // SECOND, UTC).date()
+    return f"date={date.isoformat()}"
+
+
 def _symbols(folder: Path) -> list[tuple[Path, list[Path]]]:
     paths = sorted(folder.glob("symbol=*"))
     return [(path, sorted(path.glob(f"date=*/{FILE}"))) for path in paths]
@@ -147,6 +166,6 @@ def _read(file: Path, names: list[str] | None = None) -> pa.Table:
         ) from error
 
 
-def _date(time_ns: int) -> str:
-    date = datetime.fromtimestamp(time_ns // SECOND, UTC).date()
-    return f"date={date.isoformat()}"
+def _arrays(table: pa.Table) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    rows = np.column_stack([table.column(name).to_numpy() for name in FEATURE_NAMES])
+    return table.column("time").cast(pa.int64()).to_numpy(), rows

@@ -111,8 +111,11 @@ class Lake:
         self, symbol: str, start_ns: int | None = None, stop_ns: int | None = None
     ) -> list[Path]:
         """List the parts that may hold rows of ``start_ns <= time < stop_ns``, in scan order."""
-        groups = self._groups(symbol)
-        return [p.path for group in groups for p in group if _overlaps(p, start_ns, stop_ns)]
+        return [p.path for p in self.described(symbol) if _overlaps(p, start_ns, stop_ns)]
+
+    def described(self, symbol: str) -> list[Part]:
+        """Describe a symbol's parts, in scan order."""
+        return [part for group in self._groups(symbol) for part in group]
 
     def scan(
         self,

@@ -48,7 +48,7 @@ class Features(Section, frozen=True):
     gap_seconds: Count = 15
     min_coverage: Share = 0.8
     min_baseline_seconds: Count = 300
-    memory_seconds: Count = 1800
+    memory_seconds: Annotated[int, msgspec.Meta(ge=1800)] = 1800
 
 
 class Label(Section, frozen=True):

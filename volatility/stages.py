@@ -27,12 +27,13 @@ from volatility.dataset import assemble
 from volatility.evaluation import Json, clean, evaluate_bundle
 from volatility.evaluation import evaluate as evaluate_predictions
 from volatility.feature_files import FeatureFrame, newest_step, read_features
+from volatility.feature_update import update_features
 from volatility.features import build_features
 from volatility.importing import ImportReport, import_files
 from volatility.kernel_state import SECOND
 from volatility.lake import Lake
 from volatility.model import TrainingError
-from volatility.parts import locked, make_folder
+from volatility.parts import locked
 from volatility.performance_report import write_performance
 from volatility.placebo import run_placebo
 from volatility.promotion import gate
@@ -106,8 +107,8 @@ def make_ticks(settings: Settings, paths: Paths, *, progress: bool = True) -> in
 
 
 def make_features(settings: Settings, paths: Paths, *, progress: bool = True) -> dict[str, int]:
-    """Build the features of the whole lake."""
-    return build_features(Lake(paths.ticks), paths.features, settings.features, progress=progress)
+    """Build the features of what is new in the lake; give the rows that there are, and new ones."""
+    return update_features(Lake(paths.ticks), paths.features, settings.features, progress=progress)
 
 
 def train(settings: Settings, paths: Paths, *, progress: bool = True) -> registry.Registered:
@@ -190,8 +191,8 @@ def promote(settings: Settings, paths: Paths) -> tuple[str, Json]:
 
     Two processes judge one after the other: the second meets the champion that the first made.
     """
+    bundles.load(paths.model)  # where there is none, nothing is left behind either
     lock = paths.model.with_name(f"{paths.model.name}.lock")
-    make_folder(lock.parent)
     lock.touch()
     with locked(lock):
         trained, predictions, _ = _trained(settings, paths)

@@ -90,7 +90,9 @@ def files(folder: Path) -> set[str]:
 def test_the_chain_says_what_it_did(chain) -> None:
     folder, said = chain
     assert re.fullmatch(r"[\d,]{6,} records in data/ticks\n", said["simulate"])
-    assert re.match(r"28,7\d\d rows in data/features; dropped 0 late", said["features"])
+    assert re.match(
+        r"(28,7\d\d) rows in data/features, \1 of them new; dropped 0 late", said["features"]
+    )
     assert re.search(r"crypto-vol-ml version 1 registered; digest [0-9a-f]{12}", said["train"])
     assert files(folder / "data" / "model") >= {
         "model.json", "trees.npz", "predictions.parquet", "training.json",
