@@ -51,7 +51,7 @@ RETRY_SECONDS = 3.0
 REMIND_SECONDS = 60.0
 CHECK_SECONDS = 5.0
 AWAY_SECONDS = 20.0  # shorter outages are bridged, longer ones end the runs
-STOP_SECONDS = 45.0  # a run has 30 to end by itself
+STOP_SECONDS = 20.0  # then what still runs is killed; compose kills everything after 30
 DATA, REPORTS = Path("data"), Path("reports")
 
 NO_ADDRESS = (
