@@ -22,6 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from tqdm import tqdm
@@ -187,6 +188,20 @@ def measure_batches(servers: Servers, requests: Requests) -> dict[str, dict[str,
     return taken
 
 
+def measure_reasons(server: Server, requests: Requests) -> dict[int, tuple[float, float]]:
+    """Time requests with reasons and without, in turn: by rows the medians [ms]."""
+    medians = {}
+    for rows in (1, len(requests.rows[INPUTS])):
+        body = _body(requests.rows[INPUTS][:rows])
+        taken: dict[str, list[float]] = {"?explain=true": [], "?explain=false": []}
+        for _ in range(BATCHES):
+            for query, times_ms in taken.items():
+                times_ms.extend(serving_load.post_ms(server, body, 1, query)[0])
+        explained, plain = (median(times_ms) for times_ms in taken.values())
+        medians[rows] = explained, plain
+    return medians
+
+
 def measure(folder: Path, options: argparse.Namespace) -> Found:
     """Measure all; ``folder`` is thrown away afterwards."""
     with ExitStack() as stack:
@@ -213,6 +228,7 @@ def measure(folder: Path, options: argparse.Namespace) -> Found:
         tell("bursts and batches")
         bursts = measure_bursts(five, requests.bodies(CONTRACT, AT_ONCE))
         batches = measure_batches(servers, requests)
+        reasons = measure_reasons(servers[OURS], requests)
         return Found(
             closed=closed,
             rounds=options.rounds,
@@ -225,6 +241,7 @@ def measure(folder: Path, options: argparse.Namespace) -> Found:
             bursts=bursts,
             batches=batches,
             batch_rows=len(requests.rows[CONTRACT]),
+            reasons=reasons,
             ready_seconds=ready,
             memory=memory(servers[OURS]),
         )

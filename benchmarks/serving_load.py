@@ -174,13 +174,13 @@ def burst(server: Server, bodies: Sequence[bytes]) -> Burst:
     return Burst(times_ms, failed)
 
 
-def post_ms(server: Server, body: bytes, times: int) -> tuple[list[float], Any]:
+def post_ms(server: Server, body: bytes, times: int, query: str = "") -> tuple[list[float], Any]:
     """Send one body several times over one connection; give each time [ms], and the answer."""
     connection = HTTPConnection(HOST, server.port, timeout=TIMEOUT_SECONDS)
     taken, content = [], b""
     for _ in range(times):
         began = time.perf_counter()
-        connection.request("POST", "/predict", body, {"Content-Type": JSON})
+        connection.request("POST", f"/predict{query}", body, {"Content-Type": JSON})
         response = connection.getresponse()
         content = response.read()
         taken.append((time.perf_counter() - began) * 1e3)

@@ -53,6 +53,8 @@ class Found:
     batches : dict
         By kind of row and server: times of requests of ``batch_rows`` rows [ms].
     batch_rows : int
+    reasons : dict
+        By rows of a request: median time with reasons, and without [ms].
     ready_seconds : list of float
         From ``bentoml serve`` to ready.
     memory : Memory
@@ -69,6 +71,7 @@ class Found:
     bursts: Mapping[str, Sequence[Burst]]
     batches: Mapping[str, Mapping[str, Sequence[float]]]
     batch_rows: int
+    reasons: Mapping[int, tuple[float, float]]
     ready_seconds: Sequence[float]
     memory: Memory
 
@@ -81,6 +84,7 @@ def rows(found: Found) -> list[Row]:
         *ramp_rows(found.ramp),
         *burst_rows(found.bursts),
         *batch_rows(found),
+        *reason_rows(found),
         *resource_rows(found),
     ]
 
@@ -200,6 +204,15 @@ def batch_rows(found: Found) -> list[Row]:
             compare(f"{name}, p95", "ms", _quantile(ours, 0.95)),
         ]  # fmt: skip
     return made
+
+
+def reason_rows(found: Found) -> list[Row]:
+    """Say what reasons add to a request, by row."""
+    return [
+        compare(f"reasons, a row of a request of {rows:,}", "ms",
+                max(explained - plain, 0.0) / rows, target=1.0)
+        for rows, (explained, plain) in found.reasons.items()
+    ]  # fmt: skip
 
 
 def resource_rows(found: Found) -> list[Row]:

@@ -65,6 +65,7 @@ def found(ours: Load = GOOD, steady: Load = GOOD, **changed: object) -> Found:
         "bursts": {name: [Burst([float(k) / 2 for k in range(1, 101)], 0)] for name in SERVERS},
         "batches": {CONTRACT: {OURS: [10.0], USUAL: [20.0]}, INPUTS: {OURS: [10.0]}},
         "batch_rows": 1000,
+        "reasons": {1: (1.5, 0.5), 1000: (1010.0, 10.0)},
         "ready_seconds": [8.0],
         "memory": Memory(supervisor=180.0, worker=300.0, watcher=350.0),
         **changed,
@@ -144,7 +145,7 @@ def test_the_highest_rate_is_before_the_first_that_is_not_kept() -> None:
 def test_promises_that_are_just_kept_are_kept() -> None:
     made = rows(found())
     assert not missed(made)
-    assert sum(row.met is True for row in made) == 4 * 2 + 2 + 3 + 2 + 2
+    assert sum(row.met is True for row in made) == 4 * 2 + 2 + 3 + 2 + 2 + 2
 
 
 @pytest.mark.parametrize(
@@ -160,6 +161,7 @@ def test_promises_that_are_just_kept_are_kept() -> None:
         ({"bursts": {n: [Burst([51.0] * 100, 0)] for n in SERVERS}}, ["p95"] * 2),
         ({"bursts": {n: [Burst([1.0] * 100, 1)] for n in SERVERS}}, ["answered 200"]),
         ({"batches": {INPUTS: {OURS: [10.1]}}}, ["27 model inputs"]),
+        ({"reasons": {1: (1.6, 0.5)}}, ["reasons"]),
     ],
 )
 def test_what_falls_short_is_missed(changed: dict[str, object], measures: list[str]) -> None:
