@@ -191,7 +191,7 @@ def promote(settings: Settings, paths: Paths) -> tuple[str, Json]:
 
     Two processes judge one after the other: the second meets the champion that the first made.
     """
-    bundles.load(paths.model)  # where there is none, nothing is left behind either
+    _trained(settings, paths)  # where there is nothing to promote, no lock is left behind
     lock = paths.model.with_name(f"{paths.model.name}.lock")
     lock.touch()
     with locked(lock):
