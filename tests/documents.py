@@ -10,7 +10,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
+FENCE = re.compile(r"^( *)```(\w*)\n(.*?)^ *```$", re.DOTALL | re.MULTILINE)
+INLINE = re.compile(r"`((?:volatility|prefect|docker compose|python -m) [^`]+)`")
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 
@@ -26,7 +27,10 @@ class Block:
 def blocks(path: Path) -> list[Block]:
     """List the fenced blocks of a document, in order."""
     name = path.relative_to(ROOT).as_posix()
-    return [Block(name, language, text) for language, text in FENCE.findall(path.read_text())]
+    return [
+        Block(name, language, re.sub(rf"^{indent}", "", text, flags=re.MULTILINE))
+        for indent, language, text in FENCE.findall(path.read_text())
+    ]
 
 
 def scripts(text: str) -> Iterator[str]:
@@ -101,13 +105,24 @@ RUN: dict[str, list[str]] = {
     "environment": ["cp .env.example .env", "set -a; . ./.env; set +a"],
 }
 
-LOOKED_UP = "tests/integration/test_documented_commands.py::test_every_make_target_is_there"
+COMMANDS = "tests/integration/test_documented_commands.py"
+LOOKED_UP = f"{COMMANDS}::test_every_make_target_is_there"
+FLOWS = "tests/integration/test_flows_served.py"
 
 # Run by another test, or held by it where this suite cannot run it.
 HELD: dict[str, str] = {
     "make test": LOOKED_UP,  # it is what runs the tests
     "make lint": LOOKED_UP,  # CI runs it before the tests
     "make install": LOOKED_UP,  # the environment that the tests run in
+    # The test starts the same two processes, on ports of its own.
+    "make prefect": f"{FLOWS}::test_a_schedule_fires_by_itself",
+    "make flows": f"{FLOWS}::test_a_schedule_fires_by_itself",
+    "export PREFECT_API_URL=http://127.0.0.1:4200/api": f"{FLOWS}::test_a_schedule_fires_by_itself",
+    "prefect deployment run train/scheduled": (
+        f"{FLOWS}::test_a_flow_runs_by_hand_and_its_failure_is_told_once"
+    ),
+    # `tests/compose/run` runs it on a real Docker engine, outside `make test`.
+    "docker compose up -d --build": "tests/compose/check.py::start",
 }
 
 
@@ -115,4 +130,6 @@ def held_by_rule(command: str) -> str | None:
     """Name the test of a kind of command: requests to the service, Compose, runs of a flow."""
     if command.startswith("curl ") and "localhost:3000" in command:
         return "tests/integration/test_clients.py::test_every_request_is_answered_as_shown"
+    if command.startswith("python -c from kafka"):
+        return f"{COMMANDS}::test_dead_letters_are_read_as_the_runbook_writes"
     return None

@@ -18,8 +18,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from streaming.kafka_log import KafkaLog
+from streaming.log import DEAD_LETTER
 from tests.brokers import RunningBroker, free_ports
-from tests.documents import ROOT, RUN, documented
+from tests.documents import ROOT, RUN, blocks, documented
 from tests.examples import START_NS
 from tests.registries import make_registry, register_small
 from volatility import registry
@@ -124,6 +126,22 @@ def test_ticks_through_kafka(copy: Path, make_broker: Callable[[], RunningBroker
     assert 0 < made == kept
 
 
+def test_dead_letters_are_read_as_the_runbook_writes(
+    copy: Path, make_broker: Callable[[], RunningBroker]
+) -> None:
+    servers = make_broker().servers
+    log = KafkaLog(servers)
+    writer = log.writer()
+    log.create(DEAD_LETTER, 1)
+    writer.append(DEAD_LETTER, b"BTC-USD", b"not a tick", [("reason", b"not JSON")])
+    writer.flush(30.0)
+    log.close()
+    shown = blocks(ROOT / "docs" / "runbook.md")
+    (script,) = [b.text for b in shown if b.language == "sh" and DEAD_LETTER in b.text]
+    assert "localhost:9092" in script
+    assert run(script.replace("localhost:9092", servers), copy) == "not JSON b'not a tick'\n"
+
+
 def test_the_environment_is_read_from_the_example(copy: Path) -> None:
     said = run(" && ".join([*RUN["environment"], "env"]), copy)
     assert "KAFKA_BOOTSTRAP_SERVERS=localhost:9092" in said.splitlines()
@@ -134,6 +152,8 @@ def test_every_make_target_is_there() -> None:
     text = "\n".join(path.read_text() for path in (ROOT / "docs").glob("*.md"))
     text += (ROOT / "README.md").read_text()
     shown += re.findall(r"`(make [a-z-]+(?: ?\w+=[\w/.-]+| ARGS=\"[^\"]*\")*)`", text)
+    for path in (ROOT / ".github" / "workflows").glob("*.yml"):
+        shown += re.findall(r"(?<=run: )make .+", path.read_text())
     assert len(shown) > 8
     for command in sorted(set(shown)):
         done = subprocess.run(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from pathlib import Path
 
+import click
 import msgspec
 import pytest
 import yaml
@@ -14,6 +16,7 @@ from benchmarks.results import read
 from tests.documents import (
     DOCUMENTS,
     HELD,
+    INLINE,
     LINK,
     ROOT,
     RUN,
@@ -24,7 +27,8 @@ from tests.documents import (
     scripts,
     short,
 )
-from volatility.settings import Environment, Settings
+from volatility import cli
+from volatility.settings import Environment, Schedules, Settings
 
 DOCS = ROOT / "docs"
 
@@ -85,6 +89,36 @@ def test_commands_are_read_as_a_shell_reads_them() -> None:
     ]
 
 
+def inline() -> list[str]:
+    return sorted({c for path in DOCUMENTS for c in INLINE.findall(path.read_text())})
+
+
+@pytest.mark.parametrize("command", inline())
+def test_every_command_in_a_sentence_exists(command: str) -> None:
+    words = command.replace("'", "").split()
+    if words[0] == "volatility":
+        words = words[3:] if words[1] == "--params" else words[1:]
+        if words[0] == "COMMAND":
+            return
+        found = cli.main.get_command(click.Context(cli.main), words[0])
+        assert found is not None
+        known = {name for option in found.params for name in (*option.opts, *option.secondary_opts)}
+        assert {word for word in words if word.startswith("--")} <= known
+    elif words[:3] == ["prefect", "deployment", "run"]:
+        flow, _, name = words[3].partition("/")
+        assert flow == "FLOW" or hasattr(Schedules(), flow)
+        assert name == "scheduled"
+    elif words[0] == "prefect":
+        assert command in {"prefect deploy --all", "prefect server start"}
+    elif words[0] == "docker":
+        services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
+        parts = [word for word in words[2:] if not word.startswith("-")]
+        known = {"up", "ps", "logs", "restart", "exec", "live", "100", "SERVICE", *services}
+        assert set(parts) <= known
+    else:
+        assert importlib.util.find_spec(words[2]) is not None
+
+
 @pytest.mark.parametrize("name", figures.DOCUMENTS)
 def test_quoted_figures_are_those_last_measured(name: str) -> None:
     text = (ROOT / name).read_text()
@@ -136,8 +170,9 @@ def test_every_variable_is_described_with_its_default(path: Path) -> None:
 def test_the_example_holds_what_is_described_and_no_more() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     example = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
-    text = (DOCS / "configuration.md").read_text().partition("| variable | value |")[2]
-    silent = dict(tables(text))
+    text = (DOCS / "configuration.md").read_text()
+    silent = dict(tables(text.partition("| variable | value |")[2]))
+    assert f"`{example.pop('COMPOSE_PROFILES')}`, the example's" in text
     settings = {name.upper() for name in Environment.__struct_fields__}
     assert {name: value for name, value in example.items() if name not in settings} == silent
     assert settings <= example.keys()
