@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,16 @@ import httpx
 import pytest
 
 from tests.brokers import free_ports
-from tests.prefects import Prefect, Process, descendants, process, run_prefect, serve_command, until
+from tests.prefects import (
+    ROOT,
+    Prefect,
+    Process,
+    descendants,
+    process,
+    run_prefect,
+    serve_command,
+    until,
+)
 from tests.webhooks import Webhook, run_webhook
 
 PARAMS = """\
@@ -166,3 +176,31 @@ def test_sigterm_ends_it_and_its_runs(prefect: Prefect, served: Process) -> None
     assert not [pid for pid in children if Path(f"/proc/{pid}").exists()]
     state = json.loads((served.cwd / "data" / "monitor" / "compact.json").read_text())
     assert state["last_success"] > 0
+
+
+def test_a_worker_of_the_pool_runs_what_prefect_yaml_deploys(
+    prefect: Prefect, tmp_path: Path
+) -> None:
+    shutil.copy(ROOT / "prefect.yaml", tmp_path)
+    (tmp_path / "pipelines").symlink_to(ROOT / "pipelines")
+    environment = {**prefect.environment, "KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+
+    def run(*arguments: str) -> None:
+        done = subprocess.run(
+            [sys.executable, "-m", "prefect", "--no-prompt", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    run("work-pool", "create", "volatility", "--type", "process")
+    run("deploy", "--all")
+    before = len(prefect.ended("compact"))
+    run("deployment", "run", "compact/scheduled")
+    command = [sys.executable, "-m", "prefect", "worker", "start", "--pool", "volatility"]
+    with process(command, tmp_path / "worker.log", tmp_path, environment) as worker:
+        until(lambda: len(prefect.ended("compact")) > before, "the worker runs it", worker)
+    assert (tmp_path / "data" / "monitor" / "compact.json").exists()
