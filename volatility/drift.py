@@ -12,7 +12,6 @@ import warnings
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,6 @@ import numpy.typing as npt
 from volatility.feature_table import INDEX, MODEL_INPUTS
 from volatility.features import FeatureFrame
 from volatility.kernel_state import SECOND
-from volatility.pages import plain, render, write_json, write_whole
 from volatility.settings import Drift
 
 Floats = npt.NDArray[np.float64]
@@ -139,7 +137,7 @@ class DriftResult:
 def compare(
     frames: Sequence[FeatureFrame], train_start_ns: int, train_stop_ns: int, settings: Drift
 ) -> DriftResult:
-    """Hold the rows after a model's training window against those in it: ``select``, then measure.
+    """Hold the newest rows after a model's training against those in it: ``select``, measure.
 
     Takes and raises what ``select`` and ``drift_report`` do.
     """
@@ -153,9 +151,9 @@ def select(
     """Choose the reference and the current rows.
 
     Rows count from the moment that the baseline volatility is warm, as they do in training.
-    Where fewer than ``MINIMUM_ROWS`` rows lie after the training window, the newest
-    ``settings.current_share`` of all rows are current, and the reference is what of the window
-    lies before them.
+    Those of the newest ``settings.hours`` are current, as far as they lie after the training
+    window. Where these are fewer than ``MINIMUM_ROWS``, the newest ``settings.current_share`` of
+    all rows are current, and the reference is what of the window lies before them.
 
     Parameters
     ----------
@@ -164,7 +162,7 @@ def select(
     train_start_ns, train_stop_ns : int
         First and last step of the training rows, nanoseconds since the epoch.
     settings : Drift
-        Thresholds.
+        Hours, share and thresholds.
 
     Returns
     -------
@@ -177,7 +175,11 @@ def select(
         When a side has fewer than ``MINIMUM_ROWS`` rows.
     """
     warm = [frame.column("realised_volatility_900s") > 0.0 for frame in frames]
-    after = [w & (f.time > train_stop_ns) for f, w in zip(frames, warm, strict=True)]
+    newest_ns = max(
+        (int(f.time[w][-1]) for f, w in zip(frames, warm, strict=True) if w.any()), default=0
+    )
+    recent_ns = max(train_stop_ns, newest_ns - int(settings.hours * 3600) * SECOND)
+    after = [w & (f.time > recent_ns) for f, w in zip(frames, warm, strict=True)]
     after_training = _count(after) >= MINIMUM_ROWS
     last_ns = train_stop_ns
     if not after_training:
@@ -250,29 +252,6 @@ def drift_report(
         per_feature=tuple(sorted(features, key=_rank)),
         html=html,
     )
-
-
-def write_drift(result: DriftResult, folder: Path) -> list[Path]:
-    """Write ``drift.json`` and ``drift.html``: a summary in words above Evidently's page."""
-    head, body, rest = result.html.partition("<body>")
-    if not body:
-        raise DriftError("Evidently's page has no body; check its version")
-    unmeasured = [f.feature for f in result.per_feature if f.distance is None]
-    came_or_went = [
-        f.feature
-        for f in result.per_feature
-        if f.drifted and (f.distance or 0.0) < result.threshold
-    ]
-    summary = render(
-        "drift.html",
-        drift=plain(result.summary()),
-        unmeasured=unmeasured,
-        came_or_went=came_or_went,
-    )
-    return [
-        write_json(folder / "drift.json", result.summary()),
-        write_whole(folder / "drift.html", head + body + summary + rest),
-    ]
 
 
 def _evidently(

@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from volatility import bundle as bundles
 from volatility import drift as drifts
+from volatility import drift_pages, plots, registry, report, report_index
 from volatility import performance as performances
-from volatility import plots, registry, report, report_index
 from volatility.bundle import Bundle
 from volatility.dataset import assemble
 from volatility.evaluation import Json, clean, evaluate_bundle
@@ -210,13 +210,18 @@ def promote(settings: Settings, paths: Paths) -> tuple[str, Json]:
 
 
 def drift(settings: Settings, paths: Paths, *, model: str | None = None) -> drifts.DriftResult:
-    """Compare the newest rows with the training rows; write ``drift.html`` and ``drift.json``."""
+    """Compare the newest hours with the training rows; write ``drift.html`` and ``drift.json``.
+
+    Each run is kept under ``drift/`` too, its page for a while.
+    """
     chosen = registry.resolve(model).bundle if model else bundles.load(paths.model)
     spec = chosen.specification
     result = drifts.compare(
         read_features(paths.features), spec.train_start, spec.train_stop, settings.drift
     )
-    drifts.write_drift(result, paths.reports)
+    drift_pages.write_drift(result, paths.reports)
+    keep = settings.monitoring.keep_html
+    drift_pages.archive_drift(result, paths.reports, datetime.now(UTC), keep)
     report_index.write_index(paths.reports)
     return result
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -16,11 +17,12 @@ from volatility.drift import (
     compare,
     drift_report,
     select,
-    write_drift,
 )
+from volatility.drift_pages import archive_drift, write_drift
 from volatility.feature_table import FEATURE_NAMES, INDEX, MODEL_INPUTS
 from volatility.features import FeatureFrame
 from volatility.kernel_state import SECOND
+from volatility.report_index import write_index
 from volatility.settings import Drift
 
 START = 1_775_000_000 * SECOND
@@ -153,6 +155,40 @@ def test_rows_after_training_are_held_against_those_in_it_by_scale_free_inputs()
     assert found.reference.symbols == ("BTC-USD", "ETH-USD")
     assert found.per_feature[0].feature == "volatility_ratio_60s"
     assert found.drifted_features == 1
+
+
+def test_only_the_newest_hours_after_training_are_current():
+    frames = [_frame("BTC-USD", 4_000, 3), _frame("ETH-USD", 3_000, 4)]
+    _, current, after = select(frames, START, _at(999), Drift(hours=0.5))
+    assert after
+    assert (current.start, current.stop) == (_at(2_200), _at(3_999))
+    assert current.rows == 1_800 + 800
+    _, current, after = select(frames, START, _at(3_600), Drift(hours=0.5))
+    assert (after, current.start) == (True, _at(3_601))
+    reference, current, after = select(frames, START, _at(3_600), Drift(hours=0.05))
+    assert not after
+    assert reference.stop < current.start
+
+
+def test_each_run_is_kept_and_old_pages_go(result, tmp_path):
+    times = [datetime(2026, 4, 4, 23, 59, 58 + k, tzinfo=UTC) for k in range(2)]
+    times += [datetime(2026, 4, 5, 0, 0, k, tzinfo=UTC) for k in range(3)]
+    for now in times:
+        archive_drift(result, tmp_path, now, keep_html=2)
+    folder = tmp_path / "drift"
+    assert sorted(p.name for p in folder.glob("*.html")) == [
+        "20260405T000001Z.html",
+        "20260405T000002Z.html",
+    ]
+    assert len(list(folder.glob("*Z.json"))) == 5
+    latest = json.loads((folder / "latest.json").read_text())
+    assert latest == json.loads((folder / "20260405T000002Z.json").read_text())
+    assert latest["checked"] == "2026-04-05T00:00:02+00:00"
+    opening = (folder / "20260405T000002Z.html").read_text().partition("<body>")[2][:3_000]
+    assert '"../index.html"' in opening
+    assert '"20260405T000002Z.json"' in opening
+    page = write_index(tmp_path).read_text()
+    assert page.index("drift/20260405T000002Z.html") < page.index("drift/20260405T000001Z.html")
 
 
 def test_the_newest_rows_are_current_when_too_few_lie_after_training():
