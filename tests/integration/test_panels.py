@@ -1,0 +1,154 @@
+"""Real processes, watched by a real Prometheus: every panel of every dashboard has data."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from pipelines.capture import capture_to_end
+from pipelines.deployments import FLOWS
+from pipelines.features import build
+from pipelines.performance import measure
+from pipelines.state import FOLDER, finished
+from streaming.dead_letter import bury
+from streaming.kafka_log import KafkaLog
+from streaming.log import DEAD_LETTER, PREDICTIONS, TICKS
+from tests.brokers import RunningBroker, free_ports
+from tests.chaos.place import clear
+from tests.panels import await_data, run_prometheus
+from tests.prefects import process, serve_command, until
+from tests.registries import make_registry, register_small
+from tests.serving import serve
+from volatility import registry
+from volatility.pages import write_json
+
+RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
+SPEED = 60  # an hour of market a minute
+ROWS = {"rows": [{"volatility_ratio_60s": 2.5, "spread_bps": 0.7, "volatility_ratio_5s": 1.1}]}
+
+
+@pytest.fixture
+def place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: RunningBroker
+) -> Iterator[RunningBroker]:
+    """Give an empty log, and a folder with a registry that has a champion and a challenger."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.servers)
+    registry.promote(register_small(tmp_path, 0).version, evidence={})
+    register_small(tmp_path, 1)
+    clear(broker.servers)
+    yield broker
+    clear(broker.servers)
+
+
+def test_every_panel_of_every_dashboard_has_data(tmp_path: Path, place: RunningBroker) -> None:
+    ports = dict(zip(("ingest", "score", "flows"), free_ports(3), strict=True))
+    Path("params.yaml").write_text(f"monitoring: {{port: {ports['flows']}}}\n")
+    with ExitStack() as stack, closing(KafkaLog(place.servers)) as log:
+
+        def start(name: str, *command: str, **environment: str) -> None:
+            ran = process(list(command), tmp_path / f"{name}.log", tmp_path, environment)
+            stack.enter_context(ran)
+
+        start("ingest", *volatility("ingest", ports), "--source", "simulate", "--speed", str(SPEED))
+        until(lambda: log.partitions(TICKS), "the topic is there")
+        start("score", *volatility("score", ports), "--follow")
+        # Without a Prefect server it waits, and serves the gauges all the same.
+        start("flows", *serve_command(), PREFECT_API_URL="http://127.0.0.1:1/api")
+        service = stack.enter_context(serve(tmp_path, {}))
+        ports["service"] = service.client.base_url.port or 0
+        prometheus = stack.enter_context(run_prometheus(tmp_path, ports))
+        stack.enter_context(load(service.client))
+        run_flows(log)
+        await_data(prometheus)
+
+        for job in (*ports, "prometheus"):
+            assert prometheus.number(f'up{{job="{job}"}}') == 1.0
+        # What is wrong at once would fire by now; the rest waits for minutes.
+        assert prometheus.firing() == set()
+        # Of the routes that anyone asks for, those are stored that there are.
+        assert prometheus.has_data('bentoml_service_request_total{endpoint="/predict"}')
+        assert service.client.get("/metrics").text.count('endpoint="/nowhere"')
+        assert not prometheus.has_data('{endpoint="/nowhere"}')
+        assert not prometheus.has_data('{__tmp_ours!=""}')
+
+
+def test_the_dead_letters_are_read_as_the_runbook_says(place: RunningBroker) -> None:
+    with closing(KafkaLog(place.servers)) as log:
+        log.create(DEAD_LETTER, 1)
+        writer = log.writer()
+        bury(writer, None, b"no tick", "bid is above ask")
+        writer.flush(30.0)
+    (block,) = re.findall(r"```sh\n(.*?)```", RUNBOOK.read_text(), re.DOTALL)
+    command = textwrap.dedent(block).replace("localhost:9092", place.servers)
+    command = command.replace("python", sys.executable, 1)
+    done = subprocess.run(["bash", "-ec", command], capture_output=True, text=True, check=False)
+    assert done.stdout == "bid is above ask b'no tick'\n", done.stderr
+
+
+def volatility(name: str, ports: dict[str, int]) -> list[str]:
+    return [sys.executable, "-m", "volatility.cli", name, "--metrics-port", str(ports[name])]
+
+
+def run_flows(log: KafkaLog) -> None:
+    """Do what the flows do, by their own functions, until outcomes of predictions are known."""
+    until(lambda: sum(log.end_offsets(TICKS).values()) > 900 * 2, "some minutes of ticks")
+    until(lambda: log.partitions(PREDICTIONS), "the first prediction")
+
+    def measured() -> bool:
+        for topic in (TICKS, PREDICTIONS):
+            capture_to_end(topic, "data")
+        build("data/ticks", "data", "params.yaml")
+        found = measure("data", "reports", "params.yaml")
+        models = found["models"] if found else {}
+        figures = [model[name] for model in models.values() for name in ("precision", "recall")]
+        return len(models) == 3 and any(figures)
+
+    again(measured, "live figures of champion, challenger and baseline")
+    now = time.time()
+    for flow in FLOWS:
+        finished(Path("data") / FOLDER, flow.name, succeeded=True, now=now, duration_seconds=1.0)
+    checked = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now))
+    drift = {"drift_share": 0.1, "drifted_features": 2, "alert": False, "checked": checked}
+    write_json(Path("reports/drift/latest.json"), drift)
+
+
+def again(act: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
+    """Do something that takes a while, again and again, until it says that it is enough."""
+    deadline = time.monotonic() + seconds
+    while not act():
+        assert time.monotonic() < deadline, f"it did not happen: {what}"
+        time.sleep(2.0)
+
+
+@contextmanager
+def load(client: httpx.Client) -> Iterator[None]:
+    """Ask the service all the time, in each of the ways that it counts."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=client.base_url, timeout=60.0) as own:
+            own.get("/nowhere")
+            while not stop.wait(0.1):
+                own.post("/predict", json=ROWS)
+                own.post("/predict?explain=true", json=ROWS)
+                own.post("/predict", json={"rows": []})
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(60.0)
