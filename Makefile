@@ -21,7 +21,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint chaos fuzz bench bench-streaming bench-serving bench-noise load serve kafka kafka-stop prefect flows prometheus lock clean
+.PHONY: help install demo test lint stack-test chaos fuzz bench bench-streaming bench-serving bench-noise load serve kafka kafka-stop prefect flows prometheus lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -40,6 +40,9 @@ lint: .venv/.dev ## check style, format, types and layers
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+stack-test: .venv/.dev ## start the whole stack, replay a market at 60 times its speed, hold it to its promises (10 min)
+	$(BIN)/python -m tests.stack
 
 chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the lake to the log (30 min)
 	$(BIN)/python -m tests.chaos $(ARGS)
