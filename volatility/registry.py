@@ -400,7 +400,9 @@ def _create_version(
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
-    created = patiently(client.create_model_version, name, source, run_id, tags)
+    # A server, unlike the SQLite store, asks for the model that the address names.
+    model_id = source.removeprefix("models:/")
+    created = patiently(client.create_model_version, name, source, run_id, tags, model_id=model_id)
     first = str(_with_digest(client, name, tags[DIGEST_TAG])[0].version)
     if first == str(created.version):
         return first, True

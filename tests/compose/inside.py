@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 from collections import Counter, defaultdict
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +82,7 @@ def predictions(log: KafkaLog) -> Row:
         told[one.symbol, one.model_version].append(one.time)
     steps = {key: sorted(set(times)) for key, times in told.items()}
     skipped = sum(
-        later - earlier != SECOND
-        for times in steps.values()
-        for earlier, later in zip(times, times[1:], strict=False)
+        later - earlier != SECOND for times in steps.values() for earlier, later in pairwise(times)
     )
     kept: Counter[tuple[str, str, int]] = Counter()
     if (DATA / "predictions").is_dir():
