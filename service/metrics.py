@@ -13,8 +13,8 @@ from service.state import State
 from service.wire import Answer
 
 LATENCY_BUCKETS = (
-    50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0, 2.0,
-    5.0,
+    50e-6, 100e-6, 200e-6, 500e-6, 1e-3, 2e-3, 5e-3, 10e-3, 15e-3, 20e-3, 50e-3, 0.1, 0.2, 0.5, 1.0,
+    2.0, 5.0,
 )  # fmt: skip
 SCORE_BUCKETS = tuple(k / 20 for k in range(1, 21))
 MODEL = ("model_version", "model_variant")
