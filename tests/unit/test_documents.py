@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import importlib.util
 import re
 from pathlib import Path
+from types import ModuleType
 
 import click
 import msgspec
@@ -13,6 +15,7 @@ import yaml
 
 from benchmarks import figures
 from benchmarks.results import read
+from tests import documents
 from tests.documents import (
     DOCUMENTS,
     HELD,
@@ -220,3 +223,15 @@ def test_the_pictures_are_small_and_told_in_words() -> None:
     for path in DOCUMENTS:
         for text, _ in re.findall(r"!\[([^\]]*)\]\(([^)]+)\)", path.read_text()):
             assert len(text) > 40, f"{path.name}: a picture without words"
+
+
+@pytest.mark.parametrize("module", [figures, documents], ids=["figures", "documents"])
+def test_their_examples_hold(module: ModuleType) -> None:
+    result = doctest.testmod(module)
+    assert result.attempted > 0
+    assert result.failed == 0
+
+
+def test_a_measure_that_is_gone_is_no_figure() -> None:
+    with pytest.raises(ValueError, match="no measure speed"):
+        figures.find(read(figures.RESULTS / "serving.json"), "speed")
