@@ -171,7 +171,12 @@ def registry_of(monitor: Monitor) -> CollectorRegistry:
 
 
 def _newest(path: Path) -> Mapping[str, Any] | None:
-    return json.loads(path.read_text()) if path.exists() else None
+    if not path.exists():
+        return None
+    found = json.loads(path.read_text())
+    if not isinstance(found, dict):
+        raise TypeError(f"{path} holds no object")
+    return found
 
 
 def _time(text: str) -> float:

@@ -252,6 +252,7 @@ def _gauges(port: int) -> Iterator[None]:
 def main() -> int:
     """Serve until SIGTERM or SIGINT; give the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    logger.setLevel(logging.INFO)  # Prefect has set up the root by now, for warnings alone
     for noisy in ("httpx", "kafka"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:
