@@ -24,7 +24,7 @@ JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 _REFUSALS = {
     "400": (
         "The body is not JSON.",
-        examples.error("the body is not JSON: input data was truncated"),
+        examples.error("the body is not JSON: Input data was truncated"),
     ),
     "401": (
         "The API key is missing or wrong, where VOLATILITY_API_KEY is set.",
