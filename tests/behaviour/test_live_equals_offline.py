@@ -72,9 +72,9 @@ def lived(tmp_path_factory: pytest.TempPathFactory):
 def test_live_skill_is_exactly_the_offline_evaluation_of_the_same_rows(lived) -> None:
     folder, live, bundles = lived
     offline = {}
+    data = assemble(read_features(folder / "features"), SMALL.label)
+    spikes = data.values >= bundles["champion"].specification.tau
     for name, bundle in bundles.items():
-        data = assemble(read_features(folder / "features"), SMALL.label)
-        spikes = data.values >= bundles["champion"].specification.tau
         offline[name] = scorecard(spikes, bundle.score(data.rows))
         assert live["rows_labelled"] == len(data) > 10_000
         assert live["base_rate"] == float(spikes.mean())

@@ -11,6 +11,7 @@ import pytest
 
 from tests.registries import make_registry, register_small
 from volatility import registry, stages
+from volatility.evaluation import Json
 from volatility.settings import Settings
 
 JUDGING_SECONDS = 1.0
@@ -20,12 +21,12 @@ def promote(folder: str, seed: int, start: object) -> None:
     """Promote one of two models, with a gate that lets a first champion pass and no second."""
     from tests.bundles import small_bundle
 
-    def judge(*_: object) -> stages.Json:
+    def judge(*_: object) -> Json:
         before = registry.champion()
         time.sleep(JUDGING_SECONDS)
         return {"earned": before is None, "reasons": [] if before is None else ["no better"]}
 
-    stages.judge = judge
+    stages.judge = judge  # type: ignore[assignment]
     stages._trained = lambda *_: (small_bundle(seed), None, {})  # type: ignore[assignment]
     start.wait()  # type: ignore[attr-defined]
     version, verdict = stages.promote(Settings(), stages.Paths(model=Path(folder, "model")))
@@ -65,7 +66,7 @@ def test_a_champion_made_elsewhere_while_judging_is_judged_against(
     first, second = (register_small(tmp_path, seed).version for seed in (0, 1))
     met: list[str | None] = []
 
-    def judge(*_: object) -> stages.Json:
+    def judge(*_: object) -> Json:
         met.append(registry.champion())
         if met[-1] is None:  # another machine, which the lock does not reach
             registry.promote(first, evidence={})

@@ -29,8 +29,8 @@ from tests.examples import START_NS
 from tests.streams import random_records
 from volatility.baselines import BASELINE
 from volatility.columns import to_table
-from volatility.feature_table import FEATURE_NAMES, INDEX
 from volatility.feature_files import to_batch
+from volatility.feature_table import FEATURE_NAMES, INDEX
 from volatility.features import feature_batches
 from volatility.kernel_state import SECOND
 from volatility.registry import RegisteredModel
