@@ -134,7 +134,7 @@ def start(folder: Path, stack: ExitStack) -> Stack:
     environment["PREFECT_RUNNER_POLL_FREQUENCY"] = "3"
     flows = stack.enter_context(process(serve_command(), folder / "flows.log", folder, environment))
     running = Stack(folder, prefect, webhook, ports, flows)
-    until(lambda: "serving 6 flows" in flows.text(), "the flows are served", flows)
+    until(lambda: prefect.ended("features"), "the flows are served", flows)
     running.say("servers", f"up; {rows:,} records to train on, {recorded:,} to replay")
     return running
 
