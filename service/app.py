@@ -5,8 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
+
+# Nobody reads BentoML's traces unless an exporter is set up; they cost half of its time, and each
+# is kept for as long as its request might take. Unset or empty, the SDK would be on.
+os.environ.setdefault("OTEL_SDK_DISABLED", "true")
 
 import bentoml
 import uvicorn.config
