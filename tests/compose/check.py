@@ -26,7 +26,7 @@ ROOT = HERE.parents[1]
 START_SECONDS = 180.0
 PANELS_SECONDS = 180.0
 RECOVER_SECONDS = 120.0
-ONE_SHOT = "bootstrap"
+ONE_SHOT = {"bootstrap", "first-runs"}
 ROW = {"midprice": 68000.5, "spread": 1.2, "trade_intensity": 14, "volatility_30s": 0.00002}
 # What Grafana would put in their place.
 VARIABLES = {"$__rate_interval": "1m", "$__interval": "15s", "$__range": "15m"}
@@ -75,7 +75,7 @@ class Stack:
 def _good(name: str, state: Json | None) -> bool:
     if state is None:
         return False
-    if name == ONE_SHOT:
+    if name in ONE_SHOT:
         return state["State"]["Status"] == "exited" and state["State"]["ExitCode"] == 0
     return state["State"]["Running"] and state["State"].get("Health", {}).get("Status") == "healthy"
 
@@ -213,7 +213,7 @@ def serve(stack: Stack, report: Report, without: set[str]) -> None:
 
 def kill_each(stack: Stack, report: Report) -> None:
     for name in stack.services:
-        if name == ONE_SHOT:
+        if name in ONE_SHOT:
             continue
         before = stack.states()[name]
         stack.kill(name)

@@ -1,0 +1,113 @@
+"""The compose file says what it must; whether the stack runs is for tests/compose/run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
+ONE_SHOT = {"bootstrap", "bootstrap-live", "first-runs"}
+LASTING = sorted(SERVICES.keys() - ONE_SHOT)
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+)+[a-z0-9.-]*")
+
+
+def images() -> list[str]:
+    found = [service["image"] for service in SERVICES.values()]
+    text = (ROOT / "Dockerfile").read_text()
+    return found + [name for name in re.findall(r"^FROM (\S+)", text, re.MULTILINE) if ":" in name]
+
+
+def test_every_image_is_pinned():
+    assert len(images()) > len(SERVICES)
+    assert [image for image in images() if not PINNED.fullmatch(image)] == []
+
+
+def test_every_port_is_of_this_machine_alone_and_has_one_service():
+    ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
+    assert len(ports) >= 6
+    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)] == []
+    assert len({port.split(":")[1] for port in ports}) == len(ports)
+
+
+@pytest.mark.parametrize("name", LASTING)
+def test_what_runs_on_is_watched_started_again_bounded_and_not_root(name):
+    service = SERVICES[name]
+    assert service["healthcheck"]["test"]
+    assert service["restart"] == "unless-stopped"
+    assert str(service["user"]).split(":")[0] not in ("root", "0")
+    assert service["mem_limit"]
+    assert service["logging"]["options"]["max-size"]
+    assert service["cap_drop"] == ["ALL"]
+
+
+@pytest.mark.parametrize("name", sorted(ONE_SHOT))
+def test_what_runs_once_ends_and_is_not_root(name):
+    assert SERVICES[name]["restart"].startswith("on-failure:")
+    assert SERVICES[name]["user"] == "app"
+
+
+def test_every_variable_is_in_the_example_and_has_a_default():
+    example = re.findall(r"^([A-Z_]+)=", (ROOT / ".env.example").read_text(), re.MULTILINE)
+    used = re.findall(r"(?<!\$)\$\{([A-Z_]+)(:-)?", TEXT)
+    assert used
+    assert {name for name, _ in used} <= set(example)
+    assert all(default for _, default in used), "the stack starts without a .env"
+    assert "COMPOSE_PROFILES" in example
+
+
+def test_prometheus_watches_the_services_by_their_names_and_ports():
+    config = yaml.safe_load((ROOT / "monitoring/prometheus/prometheus.yml").read_text())
+    targets = {
+        job["job_name"]: target
+        for job in config["scrape_configs"]
+        for group in job["static_configs"]
+        for target in group["targets"]
+    }
+    assert targets.pop("prometheus") == "localhost:9090"
+    assert {job: target.split(":")[0] for job, target in targets.items()} == {j: j for j in targets}
+    assert set(targets) <= SERVICES.keys()
+    shown = {
+        name: service["environment"]["HEALTH"].split("/")[2].replace("localhost", name)
+        for name, service in SERVICES.items()
+        if str(service.get("environment", {}).get("HEALTH", "")).endswith("/metrics")
+        and "live" not in name
+    }
+    assert shown.items() <= targets.items()
+    assert set(shown) == {"ingest", "score", "flows"}
+
+
+def test_each_profile_has_one_source_under_the_name_that_is_scraped():
+    chosen = {
+        profile: {
+            name for name, one in SERVICES.items() if profile in one.get("profiles", [profile])
+        }
+        for profile in ("", "simulate", "live")
+    }
+    assert chosen[""] == chosen["simulate"]
+    assert chosen["simulate"] - chosen["live"] == {"ingest", "bootstrap"}
+    assert chosen["live"] - chosen["simulate"] == {"ingest-live", "bootstrap-live"}
+    assert SERVICES["ingest-live"]["networks"]["default"]["aliases"] == ["ingest"]
+    assert "coinbase" in SERVICES["ingest-live"]["command"]
+
+
+def test_every_volume_and_mounted_file_is_there():
+    volumes = yaml.safe_load(TEXT)["volumes"]
+    for service in SERVICES.values():
+        for mount in service.get("volumes", []):
+            source = mount.split(":")[0]
+            assert (ROOT / source).exists() if source.startswith("./") else source in volumes
+
+
+def test_only_the_named_files_reach_the_image():
+    lines = (ROOT / ".dockerignore").read_text().splitlines()
+    rules = [line for line in lines if line and not line.startswith("#")]
+    assert rules[0] == "*"
+    named = [rule.removeprefix("!") for rule in rules if rule.startswith("!")]
+    assert [name for name in named if not (ROOT / name).exists()] == []
+    assert not {".env", ".git", "data"} & set(named)
