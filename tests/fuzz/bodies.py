@@ -20,7 +20,7 @@ ALLOWED = {200, 400, 413, 422}
 CONNECTIONS = 4
 LONGEST_ERROR = 500  # characters
 WARM_UP_BIG = 240  # bodies of 10 MB before memory counts
-WARM_UP = 30_000  # at most so many others: BentoML keeps a request's timer until it would ring
+WARM_UP = 60_000  # at most so many others: BentoML keeps a request's timer until it would ring
 GROWTH_MIB = 16.0
 RECONNECT_EVERY = 100
 
