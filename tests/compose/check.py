@@ -227,8 +227,12 @@ def kill_each(stack: Stack, report: Report) -> None:
         late = "" if took is not None else " ".join(stack.unready())
         said = f"healthy after {took:.0f} s" if took is not None else f"not healthy: {late}"
         report.hold(took is not None, f"{name} killed: {said}")
-        at = stack.inside("ends")["predictions"]
-        flowing = wait(lambda at=at: stack.inside("ends")["predictions"] > at, RECOVER_SECONDS)
+        at: int = stack.inside("ends")["predictions"]
+
+        def goes_on(before: int = at) -> bool:
+            return bool(stack.inside("ends")["predictions"] > before)
+
+        flowing = wait(goes_on, RECOVER_SECONDS)
         report.hold(flowing is not None, f"{name} killed: predictions flow")
 
 

@@ -9,7 +9,7 @@ import pytest
 from streaming import first_model, standing_market
 from streaming.events import Arrived
 from streaming.standing_market import PAST_HOURS, PAUSE_HOURS, RECENT_HOURS, standing, stream
-from volatility import stages
+from volatility import registry, stages
 from volatility.kernel_state import SECOND
 from volatility.registry import Registered
 from volatility.settings import Settings
@@ -77,10 +77,14 @@ def test_the_first_model_is_made_once_of_the_past_of_the_market(tmp_path, monkey
     asked: list[tuple[str, Settings]] = []
 
     def note(name: str, result: object):
-        return lambda settings, *_, **__: (asked.append((name, settings)), result)[1]
+        def stage(settings: Settings, *_: object, **__: object) -> object:
+            asked.append((name, settings))
+            return result
+
+        return stage
 
     latest: list[str | None] = [None, "1"]
-    monkeypatch.setattr(first_model.registry, "latest", lambda: latest.pop(0))
+    monkeypatch.setattr(registry, "latest", lambda: latest.pop(0))
     monkeypatch.setattr(stages, "simulate_ticks", note("simulate", 5))
     monkeypatch.setattr(stages, "make_features", note("features", {}))
     monkeypatch.setattr(stages, "train", note("train", Registered("m", "1", "d", True, "r")))
