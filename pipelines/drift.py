@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,10 @@ from pipelines.common import paths, read, step
 from pipelines.state import FOLDER
 from pipelines.watch import watched
 from volatility import registry, stages
-from volatility.drift import DriftResult
+from volatility.drift import DriftError, DriftResult
 from volatility.settings import environment
+
+logger = logging.getLogger(__name__)
 
 DESCRIPTION = "Hold the newest hours against the training rows, by effect size (Evidently)."
 
@@ -22,13 +25,18 @@ DESCRIPTION = "Hold the newest hours against the training rows, by effect size (
 def compare(data: str, reports: str, params: str) -> DriftResult | None:
     """Write the drift report, and begin or end the episode of its alert.
 
-    None where there is no model or no feature row yet.
+    None where there is no model or no feature row yet, or where too few rows lie in the model's
+    training window or after it: so it is until the first training on this market's own rows.
     """
     places = paths("data/ticks", data, reports)
     model = registry.champion() or registry.latest()
     if model is None or not any(places.features.glob("symbol=*")):
         return None
-    result = stages.drift(read(params), places, model=model)
+    try:
+        result = stages.drift(read(params), places, model=model)
+    except DriftError as error:
+        logger.warning("nothing is compared: %s", error)
+        return None
     observe(Path(data) / FOLDER, result, time.time())
     return result
 
@@ -56,7 +64,7 @@ def drift(data: str = "data", reports: str = "reports", params: str = "params.ya
     """Write the drift report; tell whether it raises the alert, None where it is too early."""
     result = compare_step(data, reports, params)
     if result is None:
-        get_run_logger().info("nothing to compare yet: no model or no feature rows")
+        get_run_logger().info("nothing to compare yet: no model, or too few rows")
         return None
     told = stages.drift_line(result)
     artifacts.show_table("drift", _rows(result), told)

@@ -23,6 +23,8 @@ from streaming.backfill import TRADE_SCHEMA, to_table
 from streaming.capture import capture_topic
 from streaming.log import LogError
 from streaming.memory_log import MemoryLog
+from volatility import registry, stages
+from volatility.drift import DriftError
 from volatility.lake import Lake, LakeError
 from volatility.model import TrainingError
 from volatility.prediction import PREDICTION_SCHEMA, Prediction
@@ -163,6 +165,20 @@ def test_the_first_day_has_nothing_to_do_and_that_is_no_failure(tmp_path, monkey
     assert drifting.compare(data, reports, params) is None
     assert measuring.measure(data, reports, params) is None
     assert compacting.merge(data) == {}
+
+
+def test_rows_of_another_market_than_the_model_s_are_not_compared_and_that_is_no_failure(
+    tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "features" / "symbol=BTC-USD").mkdir(parents=True)
+    monkeypatch.setattr(registry, "champion", lambda: "1")
+
+    def drift(*_, **__):
+        raise DriftError("only 0 rows lie in the model's training window")
+
+    monkeypatch.setattr(stages, "drift", drift)
+    assert drifting.compare(str(tmp_path), str(tmp_path / "reports"), "params.yaml") is None
+    assert "only 0 rows lie" in caplog.text
 
 
 def test_every_kind_of_lake_is_compacted(log, tmp_path):
