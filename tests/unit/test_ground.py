@@ -110,7 +110,7 @@ def _imported(room: str) -> set[str]:
                 names |= {alias.name.partition(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
                 names.add(node.module.partition(".")[0])
-    rooms = {*PACKAGES, "benchmarks", "tests"}
+    rooms = {*PACKAGES, "benchmarks", "monitoring", "tests"}
     return names - rooms - set(sys.stdlib_module_names)
 
 
