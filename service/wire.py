@@ -132,7 +132,7 @@ def decode_rows(body: bytes, max_rows: int) -> Floats:
 def bound(body: bytes, items: str, most: int) -> None:
     """Refuse more items than are allowed, before they are read.
 
-    Eight megabytes of empty rows become 800 of memory. Every item is an object, and there is
+    Eight megabytes of empty rows become a gigabyte of memory. Every item is an object, and there is
     none inside it, nor a brace in its texts: so many braces, so many items.
     """
     count = body.count(b"{") - 1
