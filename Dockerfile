@@ -1,7 +1,7 @@
 # One image for every process of this project; docker-compose.yaml gives each its command.
 
 FROM python:3.11-slim-bookworm AS base
-# No package reports to its maker; the Makefile says how each wants to be told.
+# Disable telemetry in all dependencies.
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     DO_NOT_TRACK=true \
@@ -14,7 +14,7 @@ ENV PATH=/opt/venv/bin:$PATH \
 
 
 FROM base AS packages
-# The packages change seldom and take minutes: their layer hangs on the lock files alone.
+# Packages rarely change and take minutes to install: this layer depends only on the lock files.
 COPY requirements-bootstrap.lock requirements.lock requirements-postgres.lock /locks/
 RUN python3 -m venv /opt/venv \
  && pip install --no-cache-dir --require-hashes -r /locks/requirements-bootstrap.lock \
@@ -24,10 +24,11 @@ RUN python3 -m venv /opt/venv \
       || pip install --no-cache-dir --no-deps --no-build-isolation --require-hashes \
         -r /locks/$lock.lock || exit 1; \
     done
-# The commands of the project and its metadata; its code lies in /app, as in the repository.
+# Install the project's commands and metadata; the code itself is in /app, as in the repository.
 WORKDIR /app
 COPY pyproject.toml README.md LICENSE ./
-RUN for package in volatility streaming pipelines service; do \
+COPY volatility/__init__.py volatility/__init__.py
+RUN for package in pipelines service; do \
       mkdir $package && touch $package/__init__.py || exit 1; \
     done \
  && pip install --no-cache-dir --no-deps --no-build-isolation --editable . \
@@ -35,17 +36,17 @@ RUN for package in volatility streaming pipelines service; do \
 
 
 FROM base
-# Named volumes take their owner from these folders.
+# Named volumes inherit their owner from these folders.
 RUN useradd --uid 10001 --create-home app \
- && mkdir -p /app/data /app/reports /app/artifacts \
- && chown app:app /app/data /app/reports /app/artifacts
+ && mkdir -p /app/data /app/reports /app/artifacts /app/prefect \
+ && chown app:app /app/data /app/reports /app/artifacts /app/prefect
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY . .
-RUN python -m compileall -q volatility streaming pipelines service
+RUN python -m compileall -q volatility pipelines service
 USER app
-# A market of twelve hours goes through the stages, so that every numeric loop is compiled here, and
-# not by each process at its first tick; and an image whose stages fail is none.
+# Run the stages on a twelve-hour market, so that every numeric loop is compiled here and not by
+# each process at its first tick; if a stage fails, so does the build.
 RUN cd "$(mktemp -d)" \
  && printf 'simulate: {hours: 12}\ntrain: {folds: 2}\nevaluate: {placebo_hours: 6}\n' > params.yaml \
  && volatility simulate && volatility features && volatility train \

@@ -11,6 +11,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export BENTOML_DO_NOT_TRACK = True
 export DVC_NO_ANALYTICS = 1
 export EVIDENTLY_DISABLE_TELEMETRY = 1
+export NO_MKDOCS_2_WARNING = 1
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 export UV_PYTHON_DOWNLOADS = never
 ifdef PIP_INDEX_URL  # a mirror that pip was told of serves uv too
@@ -21,7 +22,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test lint stack-test chaos fuzz bench bench-streaming bench-serving bench-noise load serve kafka kafka-stop prefect flows prometheus lock clean
+.PHONY: help install demo test test-fast coverage lint hooks docs wheel stack-test chaos fuzz bench bench-streaming bench-serving bench-noise bench-gate study load serve kafka kafka-stop prefect flows prometheus lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -30,16 +31,39 @@ install: .venv/.project ## build the environment that the service runs in
 	@echo "ready: $(BIN)/volatility --help"
 
 demo: .venv/.project ## run the whole chain and serve (TICKS=DIR: real ticks; KAFKA=1: through Kafka; SERVE=0: do not serve)
-	$(BIN)/$(if $(filter 1,$(KAFKA)),python -m streaming.demo,volatility demo) $(if $(TICKS),--ticks "$(TICKS)") $(if $(filter 0,$(SERVE)),--no-serve)
+	$(BIN)/$(if $(filter 1,$(KAFKA)),python -m volatility.dev.kafka_demo,volatility demo) $(if $(TICKS),--ticks "$(TICKS)") $(if $(filter 0,$(SERVE)),--no-serve)
 
+# Tests that start servers run by themselves, the others on every core. Pytest ends with 5 where
+# ARGS chooses none.
+APART := tests/integration
 test: .venv/.dev ## run the tests (ARGS="-k lake" narrows them)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest -n logical --dist loadfile --ignore $(APART) $(ARGS) || test $$? = 5
+	$(BIN)/python -m pytest $(APART) $(ARGS) || test $$? = 5
 
+test-fast: .venv/.dev ## run the unit tests only
+	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit $(ARGS)
+
+coverage: .venv/.dev ## measure what the unit tests cover, and fail below the floor of pyproject.toml
+	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit --cov --cov-report=html --cov-report=term:skip-covered $(ARGS)
+
+# .pre-commit-config.yaml runs the same; a test holds them equal.
 lint: .venv/.dev ## check style, format, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+hooks: .venv/.dev ## run the linters before each commit
+	$(BIN)/pre-commit install
+
+docs: .venv/.dev ## build the documents and the API reference in site/, without a warning
+	$(BIN)/mkdocs build --strict --quiet $(ARGS)
+
+# An old build/ would bring its deleted modules into the wheel.
+wheel: .venv/.dev ## build and check the wheel and the source archive in dist/
+	rm -rf build dist
+	$(BIN)/python -m build --no-isolation
+	$(BIN)/twine check --strict dist/*
 
 stack-test: .venv/.dev ## start the whole stack, replay a market at 60 times its speed, hold it to its promises (10 min)
 	$(BIN)/python -m tests.stack
@@ -59,6 +83,12 @@ bench-streaming: .venv/.dev ## measure ingest, capture, score and latency on a r
 bench-serving: .venv/.dev ## measure the service beside the usual design and hello-worlds, wrk and vegeta (8 min)
 	$(BIN)/python -m benchmarks.serving $(ARGS)
 
+bench-gate: .venv/.dev ## simulate the promotion gate: null recipes, recipes with skill, lost skill (1 min)
+	$(BIN)/python -m benchmarks.gate $(ARGS)
+
+study: .venv/.dev ## study the forecasts on the recordings of ../shared/data (20 min)
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.prediction.study $(ARGS)
+
 bench-noise: .venv/.dev ## measure what the usual evaluations find in pure noise (2 min)
 	$(BIN)/python -m benchmarks.noise $(ARGS)
 
@@ -69,17 +99,17 @@ serve: .venv/.project ## serve the champion on port 3000
 	$(BIN)/bentoml serve $(ARGS)
 
 kafka: .venv/.project ## start a Kafka broker on port 9092 (ARGS="--port 9192" moves it)
-	@$(BIN)/python -m streaming.broker start $(ARGS)
+	@$(BIN)/python -m volatility.dev.broker start $(ARGS)
 
 kafka-stop: .venv/.project ## stop that broker (its data stays in data/kafka)
-	@$(BIN)/python -m streaming.broker stop $(ARGS)
+	@$(BIN)/python -m volatility.dev.broker stop $(ARGS)
 
 # Who holds a flow's one place is kept on the disk: kept in memory, a restart of the server would
 # end the runs, and leave the place taken where the run has ended meanwhile.
 prefect: .venv/.project ## start a Prefect server on port 4200
 	PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE=prefect.server.concurrency.lease_storage.filesystem \
 	PREFECT_SERVER_METRICS_ENABLED=true \
-	  $(BIN)/prefect server start $(ARGS)
+	  $(BIN)/python -m pipelines.server $(ARGS)
 
 flows: .venv/.project ## run every flow on its schedule, and serve their gauges on port 9104
 	PREFECT_API_URL=$${PREFECT_API_URL:-http://127.0.0.1:4200/api} $(BIN)/python -m pipelines.serve
@@ -98,14 +128,14 @@ lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest al
 
 clean: ## remove build output and caches (DATA=1: also lake, reports and the MLflow store)
 	@$(if $(filter 1,$(DATA)),$(refuse_running_broker))
-	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf build dist site *.egg-info .coverage .coverage.* .coverage-html .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
 	$(if $(filter 1,$(DATA)),git clean -fdXq data reports mlruns mlflow.db)
 
 # Its files would go on to grow, deleted, until it ends.
 define refuse_running_broker
 for file in $$(find data -name broker.pid 2>/dev/null); do \
-  if $(BIN)/python -m streaming.broker status --data $${file%/*} >/dev/null 2>&1; then \
+  if $(BIN)/python -m volatility.dev.broker status --data $${file%/*} >/dev/null 2>&1; then \
     echo "clean: the broker of $${file%/*} runs; stop it first:" \
       "make kafka-stop ARGS=\"--data $${file%/*}\"" >&2; exit 1; fi; done
 endef
@@ -115,7 +145,7 @@ endef
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --generate-hashes --no-strip-extras --no-annotate --custom-compile-command "make lock"
 
-# uv installs the 264 packages several times faster than pip; pip is there for machines whose
+# uv installs the 267 packages several times faster than pip; pip is there for machines whose
 # package mirror is known to pip alone.
 # One package (antlr4, of dvc) exists as source only: no build isolation, so that it is built
 # with the setuptools whose hash was checked.

@@ -1,1 +1,1 @@
-"""Measure this project beside what a user would pick instead."""
+"""Benchmark this project against the alternatives that a user would choose."""

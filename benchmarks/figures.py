@@ -1,7 +1,8 @@
-"""Write the measured figures into README and docs, so that none is ever copied by hand.
+"""Write the measured figures into README and docs, so that none is copied by hand.
 
-Run ``python -m benchmarks.figures`` after a benchmark. In each document it renews what stands
-between ``<!-- figures: NAME -->`` and ``<!-- end -->``; a test holds that nothing is out of date.
+Run ``python -m benchmarks.figures`` after a benchmark. It updates the text between
+``<!-- figures: NAME -->`` and ``<!-- end -->`` in each document; a test checks that it is up to
+date.
 """
 
 from __future__ import annotations
@@ -10,17 +11,18 @@ import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from benchmarks.prediction.rows import StudyRow, read_rows
 from benchmarks.results import Row, missed, read
 
 ROOT = Path(__file__).resolve().parents[1]
 RESULTS = Path(__file__).parent / "results"
-DOCUMENTS = ("README.md", "docs/concepts.md")
+DOCUMENTS = ("README.md", "docs/concepts.md", "docs/selection.md")
 BLOCK = re.compile(r"(<!-- figures: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 USUAL, HELLO = "usual design", "FastAPI hello-world"
 
 
 def shown(value: float) -> str:
-    """Show three digits of a figure.
+    """Format a figure with three significant digits.
 
     >>> shown(5794.0), shown(0.1545), shown(24.91), shown(300.7)
     ('5,790', '0.154', '24.9', '301')
@@ -30,22 +32,22 @@ def shown(value: float) -> str:
 
 
 def find(rows: Sequence[Row], start: str, end: str = "", peer: str | None = None) -> Row:
-    """Give the one measure that begins and ends so, held against that peer if one is named.
+    """Return the measure with this start and end, and with this peer if one is given.
 
     Raises
     ------
     ValueError
-        When there is none.
+        If there is none.
     """
     for row in rows:
         named = row.measure.startswith(start) and row.measure.endswith(end)
         if named and (peer is None or row.peer_name == peer):
             return row
-    raise ValueError(f"no measure {start} ... {end} beside {peer}; measure anew")
+    raise ValueError(f"no measure {start} ... {end} with peer {peer}; run the benchmark again")
 
 
 def serving() -> str:
-    """Lay out the latency table."""
+    """Return the latency table."""
     rows = read(RESULTS / "serving.json")
     stream = read(RESULTS / "streaming.json")
     lines = [
@@ -84,7 +86,7 @@ def serving() -> str:
 
 
 def streaming() -> str:
-    """Lay out what the streaming processes take."""
+    """Return the table of the streaming processes."""
     rows = read(RESULTS / "streaming.json")
     capture, ingest, score = (find(rows, name) for name in ("capture, ", "ingest to", "score, one"))
     middle, p99 = (find(rows, "tick appended", end) for end in ("median", "p99"))
@@ -109,9 +111,9 @@ def streaming() -> str:
 
 
 def noise() -> str:
-    """Lay out what evaluations find in noise."""
+    """Return the table of evaluations on noise."""
     rows = read(RESULTS / "noise.json")
-    *ways, distance = rows
+    *ways, skill = rows
     number = re.search(r"mean of (\d+) markets", ways[0].measure)
     assert number is not None
     lines = [
@@ -122,13 +124,58 @@ def noise() -> str:
         name = row.measure.partition(", mean of")[0]
         lines.append(f"| {name} | {row.ours:.3f} | {row.peer:.3f} |")
     told = (
-        f"The placebos of this project's path lie at most {distance.ours:.1f} standard errors from "
-        "their base rates; three are allowed."
+        f"On the placebo markets this project's model beats the truth by at most {skill.ours:.1f} "
+        "standard errors; three are allowed."
     )
     return "\n".join([*lines, "", told])
 
 
+def leaderboard() -> str:
+    """Return the table of the study's results by venue."""
+    rows = read_rows(RESULTS / "prediction.json")
+    head = (
+        "venue, test windows of 60 s",
+        "best simple forecast",
+        "QLIKE, ml less best simple (95 %)",
+        "PR-AUC at the 0.9 level, ml / best simple",
+    )
+    lines = [f"| {' | '.join(head)} |", "|---|---|---|---|"]
+    venues = [row for row in rows if row.measure.endswith("QLIKE of ml less best simple")]
+    for row in venues:
+        about = row.measure.removesuffix(", QLIKE of ml less best simple")
+        venue = about.partition(":")[0]
+        ranked = _study(rows, f"{venue}, PR-AUC at the 0.9 level")
+        lines.append(
+            f"| {about} | {row.peer_name} | {_difference(row)} | {ranked.ours:.3f} / "
+            f"{ranked.peer:.3f}, {_difference(ranked)} |"
+        )
+    whole = _study(rows, "equal-weight pool of all venues, qlike")
+    ranked = _study(rows, "equal-weight pool of all venues, pr_auc")
+    pooled = f"{_difference(whole)} | {_difference(ranked)}"
+    lines.append(f"| **all venues, equal weight** | | {pooled} |")
+    promised = [row for row in rows if row.met is not None]
+    short = [row for row in promised if not row.met]
+    told = f"{len(promised) - len(short)} of the study's {len(promised)} targets are met."
+    if short:
+        told += " Not met: " + "; ".join(f"{r.finding()} ({r.target})" for r in short) + "."
+    return "\n".join([*lines, "", told])
+
+
+def _study(rows: Sequence[StudyRow], start: str) -> StudyRow:
+    """Return the row of the study whose measure has this start."""
+    return next(row for row in rows if row.measure.startswith(start))
+
+
+def _difference(row: StudyRow) -> str:
+    """Format a difference with its interval."""
+    if row.difference is None or row.interval is None:
+        return "not measured"
+    low, high = row.interval
+    return f"{row.difference:+.3f} ({low:+.3f} to {high:+.3f})"
+
+
 WRITERS: dict[str, Callable[[], str]] = {
+    "leaderboard": leaderboard,
     "serving": serving,
     "streaming": streaming,
     "noise": noise,
@@ -136,12 +183,12 @@ WRITERS: dict[str, Callable[[], str]] = {
 
 
 def renewed(text: str) -> str:
-    """Give a document with its figures as they were last measured."""
+    """Return a document with its figures updated to the last measurements."""
     return BLOCK.sub(lambda found: f"{found[1]}{WRITERS[found[2]]()}\n{found[3]}", text)
 
 
 def main() -> None:
-    """Renew every document."""
+    """Update every document."""
     for name in DOCUMENTS:
         path = ROOT / name
         text = path.read_text()
@@ -151,7 +198,7 @@ def main() -> None:
 
 
 def _kept(rows: Sequence[Row]) -> str:
-    """Say how many targets are met, and which ones are not."""
+    """Report how many targets are met, and which are not."""
     short = missed(rows)
     promised = sum(row.met is not None for row in rows)
     told = f"{promised - len(short)} of {promised} targets are met."

@@ -1,9 +1,9 @@
-"""Load a service: bursts of 100 requests at once, then an open-loop ramp until it is overrun.
+"""Load-test a service: bursts of 100 simultaneous requests, then an open-loop ramp to overload.
 
 Run ``python -m benchmarks.load`` (or ``make load``). It starts ``bentoml serve`` with a champion
-of the shipped size on a free port; ``--url http://localhost:3000`` takes a service that runs on
-this machine already. It writes the page ``reports/load.html``, and its figures as ``load.json``.
-Exit code 1: a request of a burst failed, or the service keeps up with no rate at all.
+of the shipped size on a free port; with ``--url http://localhost:3000`` it tests a service that
+is already running on this machine. It writes ``reports/load.html`` and its figures as
+``load.json``. Exit code 1: a request of a burst failed, or the service cannot sustain any rate.
 """
 
 from __future__ import annotations
@@ -31,37 +31,36 @@ from benchmarks.serving_names import OURS
 from benchmarks.serving_rows import BOUND_MS, highest_rate
 from benchmarks.serving_servers import HOST, Server, laid_out
 from benchmarks.serving_servers import serving as started
-from volatility.feature_table import INDEX
-from volatility.features import feature_batches
+from volatility.features import INDEX, feature_batches
 from volatility.settings import Features
-from volatility.simulate import START_PRICES, simulate
+from volatility.simulation import START_PRICES, simulate
 
 SYMBOL, START_NS, SEED = next(iter(START_PRICES)), 1_767_571_200_000_000_000, 7
-HOURS = 0.5  # of market: enough rows that no two requests of a burst are alike
+HOURS = 0.5  # of market data: enough rows that all requests of a burst differ
 SENT = (
     "midprice", "spread", "trade_intensity", "volatility_30s", "realised_volatility_60s",
     "realised_volatility_300s", "realised_volatility_900s", "mean_trade_intensity_900s",
 )  # fmt: skip
 AT_ONCE = serving.AT_ONCE
-SLO_MS = 15.0  # p99 that the alert on prediction latency allows
+SLO_MS = 15.0  # p99 limit of the alert PredictionLatency
 HERE = {"localhost", HOST}
 
 
 class LoadError(Exception):
-    """A service that cannot be loaded; the text says why."""
+    """Report why a service cannot be load-tested."""
 
 
 @dataclass(frozen=True)
 class Found:
-    """Hold what a service withstood.
+    """Represent the results of a load test.
 
     Parameters
     ----------
     model : str
-        Variant and version that answered.
+        Serving variant and version.
     bursts : sequence of Burst
     ramp : sequence of (int, Load)
-        Requests a second, ascending, and what they met; the last one may have overrun it.
+        Requests per second, ascending, and results; the last rate may have overloaded it.
     """
 
     model: str
@@ -70,22 +69,22 @@ class Found:
 
     @property
     def failed_at_once(self) -> int:
-        """Requests of all bursts that got no 200."""
+        """Requests of all bursts that were not answered with 200."""
         return sum(burst.failed for burst in self.bursts)
 
     @property
     def burst_p95_ms(self) -> float:
-        """Median over the bursts of their p95."""
+        """Median of the bursts' p95."""
         return median(float(np.quantile(burst.times_ms, 0.95)) for burst in self.bursts)
 
     @property
     def keeps_up(self) -> int | None:
-        """Highest rate with all answered in time and p99 within ``BOUND_MS``."""
+        """Highest rate with all requests answered in time and p99 within ``BOUND_MS``."""
         return highest_rate(self.ramp)
 
     @property
     def within_slo(self) -> int | None:
-        """Highest rate up to which p99 stays within the objective too."""
+        """Highest rate up to which p99 also meets the objective."""
         kept = self.keeps_up or 0
         highest = None
         for rate, load in self.ramp:
@@ -96,12 +95,12 @@ class Found:
 
     @property
     def passed(self) -> bool:
-        """Tell whether every burst was answered whole, and some rate is kept up with."""
+        """Whether all bursts were answered completely and some rate was sustained."""
         return not self.failed_at_once and self.keeps_up is not None
 
 
 def bodies() -> list[bytes]:
-    """Give requests of one row each, over half an hour of a simulated market."""
+    """Return requests of one row each, from half an hour of a simulated market."""
     market = simulate(SYMBOL, START_NS, HOURS, SEED)
     rows = np.concatenate([part.copy() for _, part in feature_batches(market, Features())])
     columns = [INDEX[name] for name in SENT]
@@ -112,12 +111,12 @@ def bodies() -> list[bytes]:
 
 
 def running(url: str) -> Server:
-    """Name a service that runs on this machine already.
+    """Return a service that is already running on this machine.
 
     Raises
     ------
     LoadError
-        When the address is of another machine, or nothing ready answers there.
+        If the address is on another machine, or no ready service responds there.
     """
     parts = urlsplit(url)
     if parts.scheme != "http" or parts.hostname not in HERE:
@@ -138,7 +137,7 @@ def running(url: str) -> Server:
 
 @contextmanager
 def service(url: str | None, folder: Path) -> Iterator[Server]:
-    """Give the service at an address, or one of our own during the block."""
+    """Yield the service at an address, or a new one for the duration of the block."""
     if url is not None:
         yield running(url)
         return
@@ -153,7 +152,7 @@ def measure(server: Server, folder: Path, ramp_seconds: int) -> Found:
     sent = bodies()
     try:
         answer = serving_load.post_ms(server, sent[0], 1)[1]
-    except RuntimeError as error:  # such as a key that is asked for
+    except RuntimeError as error:  # for example, a key is required
         raise LoadError(f"a single request is refused: {error}") from error
     with tqdm(unit=" stage", disable=None) as progress:
 
@@ -170,7 +169,7 @@ def measure(server: Server, folder: Path, ramp_seconds: int) -> Found:
 
 
 def summary(found: Found) -> str:
-    """Say in one line what came of it."""
+    """Summarise the results in one line."""
     number = len(found.bursts) * len(found.bursts[0].times_ms)
     lost = found.failed_at_once
     answered = "all answered" if not lost else f"{lost} of {number} NOT answered"
@@ -185,9 +184,9 @@ def summary(found: Found) -> str:
 
 
 def main() -> None:
-    """Measure, write the page, say what came of it."""
+    """Run the test, write the page, print the summary."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--url", help="of a running service; one of its own by default")
+    parser.add_argument("--url", help="URL of a running service; by default one is started")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="(%(default)s)")
     parser.add_argument("--ramp-seconds", type=int, default=5, help="a rate (%(default)s)")
     options = parser.parse_args()
@@ -195,7 +194,7 @@ def main() -> None:
     lacking = serving_load.missing(needed)
     if lacking:
         sys.exit(lacking)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the service ends too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stop the service too
     with tempfile.TemporaryDirectory(prefix="volatility-load-") as name:
         folder = Path(name)
         try:

@@ -1,4 +1,4 @@
-"""Draw the page of the load test: the bursts answer by answer, latency against request rate."""
+"""Render the page of the load test: responses in each burst, and latency by request rate."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from benchmarks.serving_page import LATENCY_TICKS_MS, RATE_TICKS
 from benchmarks.serving_rows import BOUND_MS, kept_up
-from volatility.pages import render, write_json, write_whole
-from volatility.plots import GREY, inline
-from volatility.report_index import write_index
+from volatility.files import write_json, write_whole
+from volatility.reports import GREY, inline, render, write_index
 
 if TYPE_CHECKING:
     from benchmarks.load import Found
@@ -25,7 +24,7 @@ MEDIAN, P99 = "#0072B2", "#D55E00"  # Okabe and Ito's palette, as in the other r
 
 
 def write_page(found: Found, sentence: str, slo_ms: float, folder: Path) -> Path:
-    """Write ``load.html``, and ``load.json`` with all that it shows; give the page."""
+    """Write ``load.html`` and its data ``load.json``; return the page."""
     content = {
         "model": found.model,
         "measured": time.time(),
@@ -57,7 +56,7 @@ def write_page(found: Found, sentence: str, slo_ms: float, folder: Path) -> Path
 
 
 def draw(found: Found, slo_ms: float) -> Figure:
-    """Draw both panels; hollow: the service does not keep up with that rate."""
+    """Draw both panels; hollow markers are rates that the service cannot sustain."""
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.0, 1.35))
     for burst in found.bursts:

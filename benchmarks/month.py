@@ -1,6 +1,6 @@
-"""Measure the way from the lake to feature Parquet over a month, in a process of its own.
+"""Measure building feature Parquet from a month of the lake, in a separate process.
 
-``python -m benchmarks.month LAKE FOLDER`` builds the features and prints what it took as JSON.
+``python -m benchmarks.month LAKE FOLDER`` builds the features and prints the measurements as JSON.
 """
 
 from __future__ import annotations
@@ -18,12 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm import tqdm
 
+from benchmarks.timing import Seconds
 from volatility.features import build_features
 from volatility.lake import Lake
 from volatility.settings import Features
-from volatility.simulate import simulate
+from volatility.simulation import simulate
 
 ROOT = Path(__file__).resolve().parents[1]
 SYMBOL = "BTC-USD"
@@ -33,16 +35,16 @@ SEED = 7
 
 @dataclass(frozen=True)
 class Built:
-    """Say what a build of features took.
+    """Represent the measurements of a feature build or a training.
 
     Parameters
     ----------
     rows : int
-        Feature rows.
+        Feature rows; for a training, those used.
     wall_seconds, cpu_seconds : float
-        From the opened lake to the last file in its place; imports are not in it.
+        From opened files to the result, without imports.
     peak_bytes : int
-        Greatest resident memory of the whole process, imports included.
+        Peak resident memory of the whole process, including imports.
     """
 
     rows: int
@@ -52,7 +54,7 @@ class Built:
 
 
 def simulate_lake(folder: Path, days: int, *, progress: bool = True) -> int:
-    """Fill a lake with a simulated market; give the number of ticks, heartbeats left out."""
+    """Fill a lake with a simulated market; return the number of ticks without heartbeats."""
     lake = Lake(folder)
     offset = ticks = 0
     with (
@@ -72,14 +74,14 @@ def simulate_lake(folder: Path, days: int, *, progress: bool = True) -> int:
 
 
 def first_days(lake: Path, folder: Path, days: int) -> None:
-    """Make a lake of the first dates of another, by links to its parts."""
+    """Create a lake with the first dates of another, by links to its parts."""
     for date in Lake(lake).dates(SYMBOL)[:days]:
         place = Path(f"symbol={SYMBOL}", f"date={date}")
         shutil.copytree(lake / place, folder / place, copy_function=os.link)
 
 
 def build_apart(lake: Path, folder: Path) -> Built:
-    """Build the features of a lake in a fresh process."""
+    """Build the features of a lake in a new process."""
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.month", str(lake), str(folder)],
         cwd=ROOT,
@@ -92,6 +94,14 @@ def build_apart(lake: Path, folder: Path) -> Built:
     return Built(**json.loads(done.stdout))
 
 
+def read(lake: Path) -> Seconds:
+    """Time reading all Parquet files of a lake, one after another, without keeping them."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for path in sorted(lake.rglob("*.parquet")):
+        pq.read_table(path)
+    return Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
 def _build(lake: Path, folder: Path) -> Built:
     wall, cpu = time.perf_counter(), time.process_time()
     counts = build_features(Lake(lake), folder, Features(), progress=False)
@@ -99,15 +109,15 @@ def _build(lake: Path, folder: Path) -> Built:
         rows=counts["rows"],
         wall_seconds=time.perf_counter() - wall,
         cpu_seconds=time.process_time() - cpu,
-        peak_bytes=_peak_bytes(),
+        peak_bytes=peak_bytes(),
     )
 
 
-def _peak_bytes() -> int:
-    """Read the greatest resident memory that this process has had."""
+def peak_bytes() -> int:
+    """Return the peak resident memory of this process."""
     status = Path("/proc/self/status")
     if status.exists():
-        # Linux hands the parent's peak on to what it starts, and getrusage would report that.
+        # On Linux a child inherits the parent's peak, which getrusage would report.
         found = re.search(r"VmHWM:\s+(\d+) kB", status.read_text())
         if found:
             return 1024 * int(found[1])

@@ -1,4 +1,4 @@
-"""Draw what evaluations find in noise: their PR-AUC, and two precision-recall curves."""
+"""Plot what evaluations find in noise: their PR-AUC, and two precision-recall curves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from sklearn.metrics import precision_recall_curve
 
-from volatility.pages import write_whole
-from volatility.plots import GREY
+from volatility.files import write_whole
+from volatility.reports import GREY
 
 WRONG, RIGHT = "#D55E00", "#0072B2"  # Okabe and Ito's palette, as in the reports
 SIZE_INCHES = (11.0, 4.0)
@@ -25,7 +25,7 @@ Curve = tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]
 def write(
     areas: Mapping[str, Sequence[float]], base_rate: float, curves: Mapping[str, Curve], path: Path
 ) -> Path:
-    """Draw the PR-AUC of each way on each market, and the curves of some ways on one."""
+    """Write a plot of each evaluation's PR-AUC on each market, and some curves on one."""
     figure = draw(areas, base_rate, curves)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=110, metadata={"Software": None})
@@ -35,7 +35,7 @@ def write(
 def draw(
     areas: Mapping[str, Sequence[float]], base_rate: float, curves: Mapping[str, Curve]
 ) -> Figure:
-    """Draw both panels; what stays near the base rate is blue, what does not orange."""
+    """Draw both panels, with evaluations near the base rate in blue and others in orange."""
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     left, right = figure.subplots(1, 2, width_ratios=(1.5, 1.0))
     colors = {

@@ -1,7 +1,7 @@
-"""Measure what the scheduled flows rest on: features of new hours alone, and a quiet drift alert.
+"""Benchmark the basis of the scheduled flows: incremental features and a quiet drift alert.
 
 Run ``python -m benchmarks.pipeline``. It builds the features of a simulated lake, adds an hour and
-builds again; and it holds windows of the same and of another market against a training day. It
+builds again; and it compares windows of the same and of another market with a training day. It
 writes ``benchmarks/results/pipeline.json``.
 """
 
@@ -20,21 +20,20 @@ from tqdm import tqdm
 from benchmarks import results
 from benchmarks.month import SYMBOL
 from benchmarks.results import Row, compare
-from volatility.drift import compare as drift
-from volatility.feature_update import update_features
-from volatility.features import FeatureFrame, build_features, feature_batches
-from volatility.kernel_state import SECOND
+from volatility.evaluation import compare as drift
+from volatility.features import FeatureFrame, build_features, feature_batches, update_features
 from volatility.lake import Lake
+from volatility.records import LAKE_SCHEMA
 from volatility.settings import Drift, Features
-from volatility.simulate import noise, simulate
-from volatility.tick import LAKE_SCHEMA
+from volatility.simulation import noise, simulate
+from volatility.units import SECOND
 
 RESULTS = Path(__file__).parent / "results" / "pipeline.json"
 START_NS = 1_767_571_200_000_000_000  # 2026-01-05
 HOUR_NS = 3600 * SECOND
 TRAIN_HOURS = 24.0
 SEEDS = range(8, 14)
-WINDOWS = 6  # of each seed
+WINDOWS = 6  # per seed
 
 
 def measure_features(hours: float) -> list[Row]:
@@ -56,7 +55,7 @@ def measure_features(hours: float) -> list[Row]:
 
 
 def measure_drift(hours: float) -> list[Row]:
-    """Count the inputs that drift in windows of so many hours, of the same market and of noise."""
+    """Count the inputs that drift in windows of ``hours``, for the same market and for noise."""
     before = _frame(simulate(SYMBOL, START_NS, TRAIN_HOURS, 7))
     counts, alerts, greatest = [], 0, 0.0
     for seed in tqdm(SEEDS, desc=f"windows of {hours:g} h", disable=None):
@@ -118,7 +117,7 @@ def _timed(build, lake, folder, features):
 
 
 def main() -> None:
-    """Measure both, print the table and write it."""
+    """Run both benchmarks, print the table and write it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON (%(default)s)")
     parser.add_argument("--hours", type=float, default=120.0, help="of the lake (%(default)s)")

@@ -1,6 +1,8 @@
-"""Keep what a benchmark measured: one row a measure, as JSON and as a table.
+"""Store benchmark results: one row per measure, as JSON and as a table.
 
->>> row = compare("one row scored", "us", 4.0, target=10.0, peer=1000.0, peer_name="scikit-learn")
+>>> row = compare(
+...     "one row scored", "us", 4.0, target_ratio=100.0, peer=1000.0, peer_name="scikit-learn"
+... )
 >>> row.ratio, row.met
 (250.0, True)
 """
@@ -9,18 +11,20 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
+from volatility.files import write_whole
+
 Better = Literal["lower", "higher"]
+TIMES = frozenset({"us", "ms", "s"})
 
 
 @dataclass(frozen=True)
 class Row:
-    """Hold one measure.
+    """Represent one measure.
 
     Parameters
     ----------
@@ -28,14 +32,14 @@ class Row:
         What was measured, and the unit of ``ours`` and ``peer``.
     ours : float
     peer : float, optional
-        The same of what a user would pick instead.
+        The same for an alternative that a user would choose.
     peer_name : str, optional
     ratio : float, optional
         How many times better than the peer; above 1 is better.
     target : str, optional
-        What was promised, such as ``<= 10 us``.
+        Target, such as ``ratio >= 5``.
     met : bool, optional
-        None where nothing was promised.
+        None if there is no target.
     """
 
     measure: str
@@ -59,27 +63,31 @@ def compare(
     peer: float | None = None,
     peer_name: str | None = None,
 ) -> Row:
-    """Make a row: the ratio to the peer, and whether the target was met.
+    """Return a row with the ratio to the peer and whether the target is met.
 
     Parameters
     ----------
     measure, unit, ours, peer, peer_name
         As in ``Row``.
     better : {"lower", "higher"}
-        Which way ``ours`` is better.
+        Which direction is better.
     target : float, optional
-        Bound on ``ours``: the greatest where lower is better, else the least.
+        Bound on ``ours``: the maximum if lower is better, otherwise the minimum. Not for times
+        and speeds, which depend on the machine: their target is a ratio measured in the same run.
     target_ratio : float, optional
-        Least ratio to the peer.
+        Minimum ratio to the peer.
 
     Raises
     ------
     ValueError
-        When a figure is not a finite positive number, or a ratio is asked for without a peer.
+        If a figure is not finite and positive, ``target_ratio`` is given without a peer, or
+        ``target`` for a time or a speed.
     """
     for figure in (ours, peer):
         if figure is not None and not (math.isfinite(figure) and figure > 0.0):
             raise ValueError(f"{measure}: {figure} is not a finite positive number")
+    if target is not None and (unit in TIMES or unit.endswith("/s")):
+        raise ValueError(f"{measure}: the target of a time or a speed is a ratio to a peer")
     if target_ratio is not None and peer is None:
         raise ValueError(f"{measure}: a ratio needs a peer")
     ratio = None
@@ -105,20 +113,17 @@ def compare(
 
 def write(rows: Sequence[Row], path: Path) -> None:
     """Write the rows as a JSON list, atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
     content = [{name: _rounded(value) for name, value in asdict(row).items()} for row in rows]
-    temporary.write_text(json.dumps(content, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+    write_whole(path, json.dumps(content, indent=1, allow_nan=False) + "\n")
 
 
 def read(path: Path) -> list[Row]:
-    """Read what ``write`` wrote."""
+    """Read rows written by ``write``."""
     return [Row(**entry) for entry in json.loads(path.read_text())]
 
 
 def table(rows: Sequence[Row]) -> str:
-    """Lay the rows out as text, figures to the right."""
+    """Format the rows as a text table with right-aligned figures."""
     head = tuple(field.name for field in fields(Row))
     body = [tuple(_cell(getattr(row, name)) for name in head) for row in rows]
     widths = [max(len(line[i]) for line in [head, *body]) for i in range(len(head))]
@@ -134,12 +139,12 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def missed(rows: Sequence[Row]) -> list[Row]:
-    """Give the rows whose target was not met."""
+    """Return the rows whose target was not met."""
     return [row for row in rows if row.met is False]
 
 
 def _rounded(value: object) -> object:
-    """Keep four digits of a measure: more would be noise in every diff."""
+    """Round a measure to four digits: more would add noise to every diff."""
     return float(f"{value:.4g}") if isinstance(value, float) else value
 
 

@@ -1,9 +1,9 @@
-"""Measure the service beside what a user would pick instead, one worker each.
+"""Benchmark the service against common alternatives, with one worker each.
 
 Run ``python -m benchmarks.serving`` (or ``make bench-serving``). It starts all servers on free
 ports of the loopback address, ours as ``bentoml serve`` with a champion of the shipped size in a
-registry of its own, and loads one after the other, round by round: what else the machine does
-falls on all of them. It prints a table and writes ``benchmarks/results/serving.json`` and the page
+separate registry, and loads them in turn, round by round, so that other load on the machine
+affects all of them. It prints a table and writes ``benchmarks/results/serving.json`` and the page
 ``reports/serving.html``. The load generators share the machine's cores with the servers.
 """
 
@@ -36,7 +36,7 @@ from benchmarks.serving_servers import COMMANDS, ROOT, Server, laid_out, memory,
 
 RESULTS = Path(__file__).parent / "results" / "serving.json"
 CONNECTIONS = (1, 8)
-DIFFERENT = 64  # rows that are sent in turn
+DIFFERENT = 64  # distinct rows, sent in turn
 STARTS = 3
 WARM_UP_SECONDS = 1
 STEADY_RATE = 500
@@ -49,12 +49,12 @@ Servers = Mapping[str, Server]
 
 
 class Requests:
-    """Hold the rows to send, and the files in which the load generators find them.
+    """Represent the rows to send, and the files from which the load generators read them.
 
     Parameters
     ----------
     folder : Path
-        What ``benchmarks.serving_models`` has filled.
+        Folder written by ``benchmarks.serving_models``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -66,12 +66,12 @@ class Requests:
             file.write_bytes(b"".join(body + b"\n" for body in self.bodies(kind, DIFFERENT)))
 
     def bodies(self, kind: str, count: int) -> list[bytes]:
-        """Give so many bodies of one row each, the rows spread over the day."""
+        """Return ``count`` bodies of one row each, with rows spread over the day."""
         rows = self.rows[kind]
         return [_body([rows[i * len(rows) // count]]) for i in range(count)]
 
     def batch(self, kind: str) -> bytes:
-        """Give the body with all rows."""
+        """Return the body with all rows."""
         return _body(self.rows[kind])
 
 
@@ -79,14 +79,14 @@ _KINDS = (CONTRACT, INPUTS)
 
 
 def prepare(folder: Path) -> Requests:
-    """Make the models and the requests, in a process of its own."""
+    """Create the models and the requests in a separate process."""
     command = [sys.executable, "-m", "benchmarks.serving_models", str(folder)]
     subprocess.run(command, cwd=ROOT, check=True)
     return Requests(folder)
 
 
 def start(stack: ExitStack, folder: Path) -> tuple[dict[str, Server], list[float]]:
-    """Start all servers; ours several times, to time it."""
+    """Start all servers; start ours several times to time it."""
     ready = []
     for _ in range(STARTS - 1):
         with serving(OURS, folder) as server:
@@ -96,31 +96,31 @@ def start(stack: ExitStack, folder: Path) -> tuple[dict[str, Server], list[float
 
 
 def verify(servers: Servers, requests: Requests) -> None:
-    """Refuse to time a service whose scores are not the model's, bit for bit.
+    """Check that the service returns the model's scores, bit for bit, before timing it.
 
     Raises
     ------
     RuntimeError
-        When they are not.
+        If it does not.
     """
     for kind in _KINDS:
         answer = serving_load.post_ms(servers[OURS], requests.batch(kind), 1)[1]
         if answer["scores"] != requests.scores[kind] or answer["model_variant"] != "ml":
-            raise RuntimeError(f"the scores of the {kind} rows are not the model's")
+            raise RuntimeError(f"the scores of the {kind} rows differ from the model's")
     peer = serving_load.post_ms(servers[USUAL], requests.batch(CONTRACT), 1)[1]
     if len(set(peer["scores"])) < DIFFERENT:
-        raise RuntimeError("the usual design does not score what it is sent")
+        raise RuntimeError("the usual design does not score the rows sent")
 
 
 def measure_closed(
     servers: Servers, requests: Requests, rounds: int, seconds: int, tell: Callable[[str], None]
 ) -> tuple[dict[int, dict[str, Load]], dict[int, Load]]:
-    """Load each server in turn, round by round; the order turns too.
+    """Load each server in turn, round by round, in rotating order.
 
     Returns
     -------
     (dict, dict)
-        By connections and server, and of ours with all model inputs by connections.
+        Results by connections and server, and of ours with all model inputs by connections.
     """
     contenders = [(name, CONTRACT) for name in servers] + [(OURS, INPUTS)]
     for name, kind in contenders:
@@ -145,10 +145,10 @@ def measure_closed(
 def measure_ramp(
     servers: Servers, bodies: Path, seconds: int, tell: Callable[[str], None]
 ) -> dict[str, list[tuple[int, Load]]]:
-    """Raise the rate for all servers alike, until each is overrun.
+    """Raise the rate equally for all servers, until each is overloaded.
 
-    Where one first does not keep up it has a second try, and the better one counts: a stall of
-    the machine is not the server's.
+    A server that fails to keep up for the first time is tried again, and the better result counts,
+    so that a stall of the machine is not attributed to the server.
     """
     ramp: dict[str, list[tuple[int, Load]]] = {name: [] for name in servers}
     going = list(servers)
@@ -176,7 +176,7 @@ def measure_bursts(servers: Servers, bodies: Sequence[bytes]) -> dict[str, list[
 
 
 def measure_batches(servers: Servers, requests: Requests) -> dict[str, dict[str, list[float]]]:
-    """Send all rows in one request, to ours and to the usual design in turn."""
+    """Send all rows in one request to ours and to the usual design, in turn."""
     contenders = [(CONTRACT, OURS), (CONTRACT, USUAL), (INPUTS, OURS)]
     taken: dict[str, dict[str, list[float]]] = {kind: {} for kind in _KINDS}
     for _ in range(4):
@@ -189,7 +189,7 @@ def measure_batches(servers: Servers, requests: Requests) -> dict[str, dict[str,
 
 
 def measure_reasons(server: Server, requests: Requests) -> dict[int, tuple[float, float]]:
-    """Time requests with reasons and without, in turn: by rows the medians [ms]."""
+    """Time requests with and without reasons, in turn; return medians [ms] by number of rows."""
     medians = {}
     for rows in (1, len(requests.rows[INPUTS])):
         body = _body(requests.rows[INPUTS][:rows])
@@ -203,7 +203,7 @@ def measure_reasons(server: Server, requests: Requests) -> dict[int, tuple[float
 
 
 def measure(folder: Path, options: argparse.Namespace) -> Found:
-    """Measure all; ``folder`` is thrown away afterwards."""
+    """Run all benchmarks; ``folder`` is temporary."""
     with ExitStack() as stack:
         progress = stack.enter_context(tqdm(unit=" stage", disable=None))
 
@@ -248,7 +248,7 @@ def measure(folder: Path, options: argparse.Namespace) -> Found:
 
 
 def machine() -> Row:
-    """Describe the machine, and how busy it was."""
+    """Describe the machine and its load."""
     model = platform.processor() or platform.machine()
     description = Path("/proc/cpuinfo")
     if description.exists():
@@ -263,7 +263,7 @@ def machine() -> Row:
 
 
 def main() -> None:
-    """Measure all, print the table, write it and the page."""
+    """Run all benchmarks, print the table, and write it with the page."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, default=RESULTS, help="JSON (%(default)s)")
     parser.add_argument("--reports", type=Path, default=Path("reports"), help="(%(default)s)")
@@ -274,7 +274,7 @@ def main() -> None:
     lacking = serving_load.missing(serving_load.tools())
     if lacking:
         sys.exit(lacking)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that the servers end too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # stop the servers too
     began = time.monotonic()
     rows = [machine()]
     with tempfile.TemporaryDirectory(prefix="volatility-bench-") as name:

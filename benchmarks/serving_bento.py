@@ -1,4 +1,4 @@
-"""Serve BentoML's hello-world, as its own documentation would write it."""
+"""Serve a BentoML hello-world in the style of its documentation."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import bentoml
 
 @bentoml.service(workers=1, logging={"access": {"enabled": False}})
 class Hello:
-    """Answer a constant."""
+    """Return a constant."""
 
     @bentoml.api
     async def predict(self) -> dict[str, str]:
-        """Greet; the body is not used."""
+        """Return a greeting; the body is ignored."""
         return {"hello": "world"}

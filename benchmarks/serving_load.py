@@ -1,8 +1,8 @@
-"""Load a server and time its answers: ``wrk`` closed loop, ``vegeta`` open loop, bursts, batches.
+"""Load a server and time responses: closed loop (``wrk``), open loop (``vegeta``), bursts, batches.
 
-Closed loop: each connection sends when its answer has come, so the server sets the pace. Open
-loop: requests leave at a fixed rate whether the server keeps up or not, as independent clients'
-do, and waiting for a busy server counts.
+Closed loop: each connection sends its next request after a response, so the server sets the pace.
+Open loop: requests are sent at a fixed rate, like those of independent clients, whether or not the
+server keeps up, and time spent waiting for a busy server counts.
 """
 
 from __future__ import annotations
@@ -23,28 +23,28 @@ from statistics import median
 from typing import Any
 
 from benchmarks.serving_servers import HOST, Server
-from volatility.doctor import Check
+from volatility.cli.doctor import Check
 
 SCRIPT = Path(__file__).with_name("serving.lua")
-GO_FOLDER = Path.home() / "go" / "bin"  # where `go install` puts what it builds
+GO_FOLDER = Path.home() / "go" / "bin"  # default target of `go install`
 VEGETA = "github.com/tsenart/vegeta/v12@latest"
-MOST_AT_ONCE = 256  # requests in flight, beyond which an open loop waits
+MOST_AT_ONCE = 256  # maximum requests in flight, at which an open loop waits
 TIMEOUT_SECONDS = 10.0
 JSON = "application/json"
 
 
 @dataclass(frozen=True)
 class Load:
-    """Hold what one run measured.
+    """Represent the measurements of one run.
 
     Parameters
     ----------
     per_second : float
-        Requests answered in a second.
+        Requests answered per second.
     p50_ms, p99_ms : float
-        Quantiles of the time from request to answer.
+        Quantiles of the time from request to response.
     requests, failed : int
-        Sent; answered with anything but success, or not at all.
+        Requests sent; requests answered with an error or not at all.
     """
 
     per_second: float
@@ -56,14 +56,14 @@ class Load:
 
 @dataclass(frozen=True)
 class Burst:
-    """Hold the times to the answers of requests sent at once [ms], and how many got no 200."""
+    """Represent the response times of simultaneous requests [ms], and the number without a 200."""
 
     times_ms: list[float]
     failed: int
 
 
 def tools() -> list[Check]:
-    """Look for the two load generators."""
+    """Check for the two load generators."""
     wanted = {
         "wrk": "apt-get install wrk (macOS: brew install wrk)",
         "vegeta": f"go install {VEGETA} (macOS: brew install vegeta)",
@@ -72,7 +72,7 @@ def tools() -> list[Check]:
 
 
 def missing(checks: Sequence[Check]) -> str:
-    """Say in one line for each tool that is not there how to get it.
+    """Return one line per missing tool that says how to install it.
 
     >>> print(missing([Check("wrk", False, "", "apt-get install wrk")]))
     wrk is missing; how to get it: apt-get install wrk
@@ -85,7 +85,7 @@ def missing(checks: Sequence[Check]) -> str:
 
 
 def closed(server: Server, bodies: Path, connections: int, seconds: int) -> Load:
-    """Keep ``connections`` connections busy for some seconds, with the lines of a file in turn."""
+    """Keep ``connections`` connections busy for some seconds, sending a file's lines in turn."""
     command = [
         _tool("wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(SCRIPT), server.url,
         "--", str(bodies),
@@ -94,12 +94,12 @@ def closed(server: Server, bodies: Path, connections: int, seconds: int) -> Load
 
 
 def read_wrk(output: str) -> Load:
-    """Read what ``serving.lua`` prints.
+    """Parse the output of ``serving.lua``.
 
     Raises
     ------
     RuntimeError
-        When it printed nothing, or no request was answered.
+        If there is no output, or no request was answered.
     """
     lines = [line for line in output.splitlines() if line.startswith("{")]
     if not lines:
@@ -117,7 +117,7 @@ def read_wrk(output: str) -> Load:
 
 
 def open_loop(server: Server, bodies: Path, rate: int, seconds: int) -> Load:
-    """Send ``rate`` requests a second for some seconds, with the lines of a file in turn."""
+    """Send ``rate`` requests per second for some seconds, using a file's lines in turn."""
     vegeta = _tool("vegeta")
     name = f"{server.port}-{rate}"
     targets, results = bodies.with_name(f"{name}.targets"), bodies.with_name(f"{name}.results")
@@ -135,7 +135,7 @@ def open_loop(server: Server, bodies: Path, rate: int, seconds: int) -> Load:
 
 
 def read_vegeta(output: str) -> Load:
-    """Read what ``vegeta report -type=json`` prints."""
+    """Parse the output of ``vegeta report -type=json``."""
     found = json.loads(output)
     return Load(
         per_second=found["throughput"],
@@ -147,13 +147,13 @@ def read_vegeta(output: str) -> Load:
 
 
 def burst(server: Server, bodies: Sequence[bytes]) -> Burst:
-    """Send all bodies at once, each on a connection of its own that is opened first.
+    """Send all bodies at once, each on its own new connection.
 
-    Times count from the burst's beginning, so that neither connecting nor waiting for those
-    before is left out.
+    Times are measured from the start of the burst, so that they include connecting and waiting
+    for earlier requests.
     """
     times_ms, failed = [], 0
-    gc.disable()  # a collection here would count against the server
+    gc.disable()  # a collection here would be attributed to the server
     with selectors.DefaultSelector() as selector:
         began = time.perf_counter()
         for body in bodies:
@@ -175,7 +175,7 @@ def burst(server: Server, bodies: Sequence[bytes]) -> Burst:
 
 
 def post_ms(server: Server, body: bytes, times: int, query: str = "") -> tuple[list[float], Any]:
-    """Send one body several times over one connection; give each time [ms], and the answer."""
+    """Send one body several times over one connection; return the times [ms] and the response."""
     connection = HTTPConnection(HOST, server.port, timeout=TIMEOUT_SECONDS)
     taken, content = [], b""
     for _ in range(times):
@@ -191,7 +191,7 @@ def post_ms(server: Server, body: bytes, times: int, query: str = "") -> tuple[l
 
 
 def middle(loads: Sequence[Load]) -> Load:
-    """Give the medians of several runs, and the sums of their requests and failures."""
+    """Return the medians of several runs, and the sums of their requests and failures."""
     return Load(
         per_second=median(load.per_second for load in loads),
         p50_ms=median(load.p50_ms for load in loads),
@@ -202,7 +202,7 @@ def middle(loads: Sequence[Load]) -> Load:
 
 
 def _advance(selector: selectors.BaseSelector, key: selectors.SelectorKey) -> bytes | None:
-    """Send or receive what can be now; give the whole answer when the server has closed."""
+    """Send or receive what is possible now; return the response once the server has closed."""
     one: Any = key.fileobj
     try:
         if key.data[0]:

@@ -1,4 +1,4 @@
-"""Name what the parts of the serving benchmark share; importing it costs nothing."""
+"""Define names shared by the parts of the serving benchmark; cheap to import."""
 
 from __future__ import annotations
 
@@ -10,6 +10,6 @@ OURS, USUAL, USUAL_ASYNC, HELLO, BENTO, BARE = (
     "BentoML hello-world",
     "bare ASGI",
 )
-CONTRACT, INPUTS = "contract", "inputs"  # rows of the contract's four features; of all inputs
+CONTRACT, INPUTS = "contract", "inputs"  # rows with the contract's four features; with all inputs
 PICKLE_FILE = "usual.pickle"
-PICKLE_VARIABLE = "SERVING_BENCHMARK_PICKLE"  # the environment names the file
+PICKLE_VARIABLE = "SERVING_BENCHMARK_PICKLE"  # environment variable with the path of the pickle

@@ -1,4 +1,4 @@
-"""Draw the page of the serving benchmark: latency against request rate, and the figures."""
+"""Render the page of the serving benchmark: latency by request rate, and all figures."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 from benchmarks.results import Row, missed
 from benchmarks.serving_names import BARE, BENTO, HELLO, OURS, USUAL
 from benchmarks.serving_rows import BOUND_MS, Found, Ramp, highest_rate, kept_up
-from volatility.pages import render, write_json, write_whole
-from volatility.plots import GREY, inline
+from volatility.files import write_json, write_whole
+from volatility.reports import GREY, inline, render
 
 SIZE_INCHES = (11.0, 4.6)
-# Okabe and Ito's palette, as in the other reports; markers say it once more.
+# Okabe and Ito's palette, as in the other reports; markers add a second cue.
 STYLE: dict[str, tuple[str, str]] = {
     OURS: ("#0072B2", "o"),
     USUAL: ("#D55E00", "s"),
@@ -31,7 +31,7 @@ LATENCY_TICKS_MS = (0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def write_page(rows: Sequence[Row], found: Found, folder: Path) -> Path:
-    """Write ``serving.html``, and ``serving.json`` with all that it shows; give the page."""
+    """Write ``serving.html`` and its data ``serving.json``; return the page."""
     page = render(
         "serving.html",
         found=found,
@@ -50,7 +50,7 @@ def write_page(rows: Sequence[Row], found: Found, folder: Path) -> Path:
 
 
 def cells(ramp: Ramp) -> dict[int, dict[str, Any]]:
-    """Give what the table shows of each rate: p50 and p99 [ms], and whether it was kept up."""
+    """Return the table's values by rate: p50 and p99 [ms], and whether it was sustained."""
     return {
         rate: {"p50_ms": load.p50_ms, "p99_ms": load.p99_ms, "kept": kept_up(rate, load)}
         for rate, load in ramp
@@ -58,7 +58,7 @@ def cells(ramp: Ramp) -> dict[int, dict[str, Any]]:
 
 
 def latency_figure(ramp: Mapping[str, Ramp]) -> Figure:
-    """Draw p50 and p99 against the rate, one line a server; hollow: it does not keep up."""
+    """Draw p50 and p99 by rate, one line per server; hollow markers are not sustained."""
     figure = Figure(figsize=SIZE_INCHES, layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
     _panel(left, "Median", ramp, "p50_ms")

@@ -1,6 +1,6 @@
-"""Serve what a user would pick instead, and what no model at all would take.
+"""Serve the common alternatives, and baselines without a model.
 
-Each function is an application, or makes one, for ``uvicorn`` with one worker.
+Each function is an application, or creates one, for ``uvicorn`` with one worker.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ HELLO = b'{"hello":"world"}'
 
 
 class Row(BaseModel):
-    """Hold the four features of the contract."""
+    """Represent the four features of the contract."""
 
     midprice: float
     spread: float
@@ -31,13 +31,13 @@ class Row(BaseModel):
 
 
 class Rows(BaseModel):
-    """Hold the body of a request."""
+    """Represent the body of a request."""
 
     rows: list[Row]
 
 
 class Usual:
-    """Score as the usual design does: a pickled classifier, a DataFrame for each request."""
+    """Score like the usual design: a pickled classifier and a DataFrame per request."""
 
     def __init__(self) -> None:
         file = Path(os.environ[PICKLE_VARIABLE])
@@ -45,7 +45,7 @@ class Usual:
         self._columns = list(Row.model_fields)
 
     def answer(self, request: Rows) -> dict[str, Any]:
-        """Give what ours gives, of what this design knows."""
+        """Return the same fields as our service, as far as this design has them."""
         frame = pd.DataFrame([row.model_dump() for row in request.rows], columns=self._columns)
         scores = self._model.predict_proba(frame)[:, 1]
         return {
@@ -59,7 +59,7 @@ class Usual:
 
 
 def usual() -> FastAPI:
-    """Make the usual design; its route is a plain function, as FastAPI advises for such work."""
+    """Return the usual design; its route is a plain function, as FastAPI recommends for this."""
     app, model = FastAPI(), Usual()
 
     @app.post("/predict")
@@ -70,7 +70,7 @@ def usual() -> FastAPI:
 
 
 def usual_async() -> FastAPI:
-    """Make the same with a coroutine: no thread for each request, but one at a time for all."""
+    """Return the usual design with a coroutine: no thread per request, but one at a time."""
     app, model = FastAPI(), Usual()
 
     @app.post("/predict")
@@ -81,7 +81,7 @@ def usual_async() -> FastAPI:
 
 
 def hello() -> FastAPI:
-    """Make FastAPI's hello-world: no model, and the body is not even read."""
+    """Return FastAPI's hello-world, which has no model and does not read the body."""
     app = FastAPI()
 
     @app.post("/predict")
@@ -92,7 +92,7 @@ def hello() -> FastAPI:
 
 
 async def bare(scope: Any, _: Any, send: Any) -> None:
-    """Answer a constant: the least that an ASGI server can do."""
+    """Return a constant, the minimum that an ASGI server can do."""
     if scope["type"] != "http":
         return
     headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(HELLO))]

@@ -1,4 +1,4 @@
-"""Start the servers that the serving benchmark compares, one worker each; measure their memory."""
+"""Start the servers of the serving benchmark, with one worker each, and measure their memory."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from volatility.settings import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 HOST = "127.0.0.1"
-PATIENCE_SECONDS = 120.0  # a cold machine compiles the kernels first
+START_SECONDS = 120.0  # maximum; with a cold cache, the kernels are compiled first
 STOP_SECONDS = 30.0
 LOOK_SECONDS = 0.01
 PROBE_SECONDS = 10.0
-# The access log off for all: it is off in ours.
+# The access log is off for all, as it is in ours.
 UVICORN = ("-m", "uvicorn", "--workers", "1", "--no-access-log", "--log-level", "warning")
 COMMANDS: dict[str, tuple[str, ...]] = {
     OURS: ("-m", "bentoml", "serve", "."),
@@ -55,13 +55,13 @@ READY: dict[str, tuple[str, str]] = {
 
 @dataclass(frozen=True)
 class Server:
-    """Hold a running server.
+    """Represent a running server.
 
     Parameters
     ----------
     name : str
     port, pid : int
-        Where it listens; the process that was started.
+        Port that it listens on; id of its process.
     ready_seconds : float
         From its start to the first 200 of its readiness route.
     """
@@ -73,13 +73,13 @@ class Server:
 
     @property
     def url(self) -> str:
-        """Address of its prediction route."""
+        """URL of its prediction route."""
         return f"http://{HOST}:{self.port}/predict"
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Hold resident memory [MiB] of the processes of our service."""
+    """Represent the resident memory [MiB] of our service's processes."""
 
     supervisor: float
     worker: float
@@ -88,19 +88,19 @@ class Memory:
 
 @contextmanager
 def serving(name: str, folder: Path) -> Iterator[Server]:
-    """Run a server during the block; ours takes its registry from the environment.
+    """Run a server during the block; ours uses the registry of the environment.
 
     Parameters
     ----------
     name : str
         One of ``COMMANDS``.
     folder : Path
-        Holds the pickle; takes the log.
+        Folder with the pickle; the log is written to it.
 
     Raises
     ------
     RuntimeError
-        When it does not become ready.
+        If the server does not become ready.
     """
     port = free_port()
     variables = {
@@ -127,14 +127,14 @@ def serving(name: str, folder: Path) -> Iterator[Server]:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
-        with suppress(ProcessLookupError):  # what it started may not outlive the benchmark
+        with suppress(ProcessLookupError):  # its children must not outlive the benchmark
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
 
 
 @contextmanager
 def laid_out() -> Iterator[None]:
-    """Remove, after the block, the models that our service lays out in the repository."""
+    """Remove the models that our service wrote to the repository after the block."""
     try:
         yield
     finally:
@@ -143,7 +143,7 @@ def laid_out() -> Iterator[None]:
 
 
 def free_port() -> int:
-    """Find a port that nothing listens on."""
+    """Return a free port."""
     with socket.socket() as listener:
         listener.bind((HOST, 0))
         port: int = listener.getsockname()[1]
@@ -156,7 +156,7 @@ def memory(server: Server) -> Memory:
     Raises
     ------
     RuntimeError
-        When there is not exactly one watcher.
+        If there is not exactly one watcher.
     """
     family = descendants(server.pid, _parents())
     watchers = [pid for pid in family if "service.watcher" in _proc(pid, "cmdline")]
@@ -167,7 +167,7 @@ def memory(server: Server) -> Memory:
 
 
 def descendants(pid: int, parents: dict[int, int]) -> list[int]:
-    """Give the processes that a process has started, and those that these have.
+    """Return the ids of all descendants of a process.
 
     >>> descendants(1, {2: 1, 3: 2, 4: 9})
     [2, 3]
@@ -192,12 +192,12 @@ def _resident_mib(pid: int) -> float:
 def _proc(pid: int, name: str) -> str:
     try:
         return Path(f"/proc/{pid}/{name}").read_text(errors="replace")
-    except OSError:  # it has ended meanwhile
+    except OSError:  # it has ended in the meantime
         return ""
 
 
 def _wait(process: subprocess.Popen[bytes], port: int, route: tuple[str, str], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline and process.poll() is None:
         connection = HTTPConnection(HOST, port, timeout=PROBE_SECONDS)
         try:

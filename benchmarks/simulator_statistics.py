@@ -1,7 +1,7 @@
 """Compare the simulated market with the recordings and draw ``reports/simulator.png``.
 
 Run ``python -m benchmarks.simulator_statistics``. It prints one row of statistics for each day
-of recordings (where they are present) and for a simulated day, and draws the distribution of
+of recordings (if present) and for a simulated day, and draws the distribution of
 one-second returns, the autocorrelation of their absolute values, and the volatility over time.
 """
 
@@ -19,7 +19,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from volatility.simulate import noise, simulate
+from volatility.files import replacing
+from volatility.simulation import noise, simulate
+from volatility.units import Floats
 
 ROOT = Path(__file__).resolve().parents[1]
 RECORDINGS = ROOT.parent / "shared" / "data" / "ticks" / "btc-usd.parquet"
@@ -28,11 +30,9 @@ GAP_SECONDS = 15
 BPS = 1e4
 MIN_RECORDING_SECONDS = 600
 
-Floats = npt.NDArray[np.float64]
-
 
 class Segment(NamedTuple):
-    """Hold an uninterrupted run of seconds.
+    """Represent an uninterrupted run of seconds.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Segment(NamedTuple):
 
 
 def segments(table: pa.Table) -> list[Segment]:
-    """Cut ticks, in order of time, at holes of more than 15 s and at the ends of recordings."""
+    """Split time-ordered ticks at gaps of more than 15 s and at the ends of recordings."""
     seconds = table["time"].cast(pa.int64()).to_numpy() // 1_000_000_000
     middle = pc.fill_null_forward(pc.divide(pc.add(table["bid"], table["ask"]), 2.0)).to_numpy()
     ticks = pc.is_valid(table["bid"]).to_numpy()
@@ -66,7 +66,7 @@ def segments(table: pa.Table) -> list[Segment]:
         last = np.searchsorted(part, grid, side="right") - 1
         values = np.log(middle[first:end][last])
         counts = np.bincount(part[ticks[first:end]] - part[0], minlength=len(grid))
-        known = int(np.argmax(np.isfinite(values)))  # heartbeats may come before the first quote
+        known = int(np.argmax(np.isfinite(values)))  # heartbeats may precede the first quote
         found.append(Segment(int(grid[known]), np.diff(values[known:]), counts[known:]))
     return found
 
@@ -81,7 +81,7 @@ def autocorrelation(parts: Iterable[Floats], lag: int) -> float:
 
 
 def volatility_60s(returns: Floats) -> Floats:
-    """Sum squared returns over 60 s and take the root [dimensionless]; rolling."""
+    """Return the root of the rolling sum of squared returns over 60 s [dimensionless]."""
     if len(returns) < 60:
         return np.empty(0)
     total = np.cumsum(np.concatenate([[0.0], returns**2]))
@@ -89,7 +89,7 @@ def volatility_60s(returns: Floats) -> Floats:
 
 
 def statistics(parts: list[Segment]) -> dict[str, float]:
-    """Summarise one-second returns: zeros, tails, clustering, level and pace.
+    """Summarise one-second returns: zeros, tails, clustering, level and tick rate.
 
     Returns
     -------
@@ -173,11 +173,9 @@ def draw(days: dict[str, list[Segment]], simulated: list[Segment], path: Path) -
     )
     _draw_time(axes[1, 1], days, simulated, colours)
     axes[0, 0].legend(fontsize="small")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp.png")
-    figure.savefig(temporary, dpi=110)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=110, format="png")
     plt.close(figure)
-    temporary.replace(path)
 
 
 def _draw_time(
@@ -188,7 +186,7 @@ def _draw_time(
     for parts, colour, width in [*runs, (simulated, "crimson", 1.6)]:
         longest = max(parts, key=lambda part: len(part.returns))
         level = BPS * volatility_60s(longest.returns)[: 2 * 3600 : 10]
-        level[level == 0.0] = np.nan  # a minute without a move has no place on a log axis
+        level[level == 0.0] = np.nan  # a minute without a move cannot be shown on a log axis
         axis.plot(np.arange(len(level)) / 360, level, color=colour, linewidth=width)
     axis.set(
         yscale="log",

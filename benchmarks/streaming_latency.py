@@ -1,9 +1,9 @@
-"""Time the way of a tick through the running system: appended, scored, its prediction readable.
+"""Measure the latency from appending a tick to a readable prediction in the running system.
 
-The tick that matters is the one that closes a step: the first of its symbol with a time past the
-step's. The sender notes when it hands that tick to ``append``; the reader, another process, notes
-when ``poll`` has given it the prediction of that symbol and step. Both read ``time.monotonic_ns``,
-one clock for all processes of a machine.
+The relevant tick is the one that closes a step: the first of its symbol with a time after the
+step. The sender records when it passes that tick to ``append``; the reader, in another process,
+records when ``poll`` returns the prediction for that symbol and step. Both read
+``time.monotonic_ns``, which all processes of a machine share.
 """
 
 from __future__ import annotations
@@ -16,17 +16,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
 from benchmarks.streaming_work import SYMBOLS
-from streaming.kafka_log import KafkaLog
-from streaming.log import PREDICTIONS, TICKS
-from volatility.prediction import Prediction
-from volatility.tick import Tick, encode
+from volatility.records import Prediction, Tick, encode
+from volatility.streaming.log import PREDICTIONS, TICKS, KafkaLog
+from volatility.units import SECOND
 
-SECOND_NS = 1_000_000_000
-HISTORY_SECONDS = 400  # a score needs 300 s of the trailing baseline
-HISTORY_SPACING_NS = SECOND_NS // 4
-LEAD_SECONDS = 4  # in which the history is appended and scored
+HISTORY_SECONDS = 400  # a score needs 300 s for the trailing baseline
+HISTORY_SPACING_NS = SECOND // 4
+LEAD_SECONDS = 4  # time to append and score the history
 TICKS_A_SECOND = 500
 SEED = 7
 FLUSH_SECONDS = 30.0
@@ -39,18 +38,18 @@ Stamps = dict[Step, int]  # monotonic clock [ns]
 
 @dataclass(frozen=True)
 class Sent:
-    """Hold what the sender did.
+    """Represent the sender's measurements.
 
     Parameters
     ----------
     closing : dict
-        When the tick that closes a step was handed to ``append``.
+        When the tick that closes each step was passed to ``append``.
     start_ns : int
         Time of the first tick sent in real time.
     per_second : float
-        Ticks sent, over the time it took.
+        Rate of ticks sent.
     late_ns : list of int
-        How far behind its schedule each tick was sent.
+        Delay of each tick relative to its schedule.
     """
 
     closing: Stamps
@@ -60,7 +59,7 @@ class Sent:
 
 
 class _Prices:
-    """Move the midprice of each symbol at random."""
+    """Simulate the midprice of each symbol as a random walk."""
 
     def __init__(self) -> None:
         self._random = random.Random(SEED)
@@ -79,8 +78,8 @@ def send(servers: str, seconds: float) -> Sent:
     keys = {symbol: symbol.encode() for symbol in SYMBOLS}
     with closing(KafkaLog(servers)) as log:
         writer = log.writer()
-        start_ns = (time.time_ns() // SECOND_NS + LEAD_SECONDS) * SECOND_NS
-        begin = start_ns - HISTORY_SECONDS * SECOND_NS
+        start_ns = (time.time_ns() // SECOND + LEAD_SECONDS) * SECOND
+        begin = start_ns - HISTORY_SECONDS * SECOND
         for time_ns in range(begin, start_ns, HISTORY_SPACING_NS):
             for symbol in SYMBOLS:
                 writer.append(TICKS, keys[symbol], prices.tick(symbol, time_ns))
@@ -90,37 +89,37 @@ def send(servers: str, seconds: float) -> Sent:
 
         stamps: Stamps = {}
         late: list[int] = []
-        # The schedule is on the monotonic clock: the other one may be set meanwhile.
+        # The schedule uses the monotonic clock, because the wall clock may be adjusted.
         start = time.monotonic_ns() + start_ns - time.time_ns()
         passed_ns = 0
-        while passed_ns < seconds * SECOND_NS:
-            passed_ns += round(chance.expovariate(TICKS_A_SECOND) * SECOND_NS) + 1
+        while passed_ns < seconds * SECOND:
+            passed_ns += round(chance.expovariate(TICKS_A_SECOND) * SECOND) + 1
             symbol = chance.choice(SYMBOLS)
             value = prices.tick(symbol, start_ns + passed_ns)
             wait = start + passed_ns - time.monotonic_ns()
             if wait > 0:
-                time.sleep(wait / SECOND_NS)
+                time.sleep(wait / SECOND)
             now = time.monotonic_ns()
             writer.append(TICKS, keys[symbol], value)
             late.append(now - start - passed_ns)
             stamps.setdefault((symbol, last_step(start_ns + passed_ns)), now)
-        took = (time.monotonic_ns() - start) / SECOND_NS
+        took = (time.monotonic_ns() - start) / SECOND
         writer.flush(FLUSH_SECONDS)
         writer.close()
     return Sent(stamps, start_ns, len(late) / took, late)
 
 
 def last_step(time_ns: int) -> int:
-    """Give the last step that a record of this time closes: it must lie past it.
+    """Return the last step that a record with this time closes; it must be later than the step.
 
-    >>> last_step(5 * SECOND_NS) == 4 * SECOND_NS, last_step(5 * SECOND_NS + 1) == 5 * SECOND_NS
+    >>> last_step(5 * SECOND) == 4 * SECOND, last_step(5 * SECOND + 1) == 5 * SECOND
     (True, True)
     """
-    return (time_ns - 1) // SECOND_NS * SECOND_NS
+    return (time_ns - 1) // SECOND * SECOND
 
 
 def receive(servers: str, stop: str) -> Stamps:
-    """Read predictions until there is a file ``stop``; tell when each came first."""
+    """Read predictions until the file ``stop`` exists; return when each first arrived."""
     came: list[tuple[int, bytes]] = []
     with closing(KafkaLog(servers)) as log:
         reader = log.reader(PREDICTIONS, log.start_offsets(PREDICTIONS))
@@ -137,13 +136,39 @@ def receive(servers: str, stop: str) -> Stamps:
     return stamps
 
 
+def through_broker(servers: str, times: int) -> list[float]:
+    """Append one record after another and read each again with kafka-python [ms]."""
+    topic = "benchmark.round-trip"
+    with closing(KafkaLog(servers)) as log:
+        log.create(topic, 1)
+    producer = KafkaProducer(bootstrap_servers=servers)
+    consumer = KafkaConsumer(bootstrap_servers=servers)
+    taken = []
+    try:
+        at = producer.send(topic, b"").get(FLUSH_SECONDS)
+        place = TopicPartition(topic, at.partition)
+        consumer.assign([place])
+        consumer.seek(place, at.offset + 1)
+        consumer.poll(0)
+        for _ in range(times):
+            began = time.monotonic_ns()
+            producer.send(topic, b"x" * 100, partition=at.partition)
+            while not consumer.poll(timeout_ms=1000):
+                pass
+            taken.append((time.monotonic_ns() - began) / 1e6)
+    finally:
+        consumer.close()
+        producer.close()
+    return taken
+
+
 def latencies_ms(sent: Mapping[Step, int], came: Mapping[Step, int], since_ns: int) -> list[float]:
-    """Pair each step from ``since_ns`` on with its prediction; give the times between [ms].
+    """Match each step from ``since_ns`` on with its prediction; return the latencies [ms].
 
     Raises
     ------
     RuntimeError
-        When a step has no prediction: a median of what came would hide what did not.
+        If a step has no prediction, because the median of the others would hide that.
     """
     wanted = [step for step in sent if step[1] >= since_ns]
     missing = [step for step in wanted if step not in came]

@@ -1,4 +1,4 @@
-"""Read and write a topic with kafka-python alone, and say where its time goes."""
+"""Read and write a topic with plain kafka-python, and profile it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LINES = 15
 
 
 def consume(servers: str, topic: str, records: int) -> int:
-    """Read a topic from its beginning, do nothing with it, and count."""
+    """Read a topic from its beginning, discard the records and return their number."""
     consumer = KafkaConsumer(
         bootstrap_servers=servers, enable_auto_commit=False, auto_offset_reset="earliest"
     )
@@ -35,7 +35,7 @@ def consume(servers: str, topic: str, records: int) -> int:
 def produce(
     servers: str, topic: str, entries: Sequence[tuple[bytes, bytes]], **options: Any
 ) -> int:
-    """Append keys and values, and wait until all are acknowledged."""
+    """Append keys and values, and wait for all acknowledgements."""
     producer = KafkaProducer(bootstrap_servers=servers, **options)
     for key, value in entries:
         producer.send(topic, value, key)
@@ -45,14 +45,14 @@ def produce(
 
 
 def profiled(title: str, work: Callable[[], Any]) -> str:
-    """Run something under cProfile, with every thread it starts; give its costliest functions.
+    """Run a function and all its threads under cProfile; return the most expensive functions.
 
-    The clock is each thread's CPU time: who waits for the broker costs nothing.
+    The clock is each thread's CPU time, so waiting for the broker does not count.
     """
     profiles = [cProfile.Profile(time.thread_time)]
 
     def begin(*_: object) -> None:
-        # Called once in each new thread, before its first function; the profile takes its place.
+        # Called once in each new thread, before its first function; the profile replaces it.
         profiles.append(cProfile.Profile(time.thread_time))
         profiles[-1].enable()
 

@@ -1,6 +1,6 @@
-"""Do what the streaming benchmark times; each function runs in a process that does nothing else.
+"""Run the tasks that the streaming benchmark times, each in a dedicated process.
 
-Times of different processes are compared: ``time.monotonic`` is one clock for all of them.
+Times of different processes are comparable, because they share the clock ``time.monotonic``.
 """
 
 from __future__ import annotations
@@ -17,18 +17,13 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks import streaming_peer as peer
 from benchmarks.timing import Seconds, interleaved
-from streaming import ingest, metrics, sources
-from streaming.capture import capture_topic
-from streaming.kafka_log import KafkaLog
-from streaming.log import PREDICTIONS, TICKS
-from streaming.models import Models
-from streaming.score import Scorer
 from volatility import registry
-from volatility.columns import to_records
 from volatility.lake import Lake
-from volatility.settings import Settings, environment
-from volatility.simulate import simulate
-from volatility.tick import encode
+from volatility.records import encode, to_records
+from volatility.settings import Settings
+from volatility.simulation import simulate
+from volatility.streaming import Models, Scorer, capture_topic, ingest, metrics, sources
+from volatility.streaming.log import PREDICTIONS, TICKS, KafkaLog
 
 SYMBOLS = (
     *("BTC-USD", "ETH-USD", "SOL-USD", "XRP-USD", "ADA-USD"),
@@ -37,7 +32,7 @@ SYMBOLS = (
 PARTITIONS = 4
 SEED = 7
 START_NS = 1_767_571_200_000_000_000  # 2026-01-05
-WRITTEN = "written"  # topic of the comparison of producers
+WRITTEN = "written"  # topic for the comparison of producers
 FLUSH_SECONDS = 60.0
 POLL_SECONDS = 1.0
 POLL_RECORDS = 20_000
@@ -45,16 +40,16 @@ POLL_RECORDS = 20_000
 
 @dataclass(frozen=True)
 class Work:
-    """Say what was done, and when.
+    """Represent the amount and the time of completed work.
 
     Parameters
     ----------
     count : int
         Records, rows or predictions.
     began, ended : float
-        On the monotonic clock, seconds.
+        Monotonic clock, seconds.
     cpu : float
-        Seconds of all threads of the process meanwhile.
+        CPU seconds of all threads of the process in that time.
     """
 
     count: int
@@ -64,13 +59,13 @@ class Work:
 
     @property
     def wall(self) -> float:
-        """Seconds from beginning to end."""
+        """Seconds from start to end."""
         return self.ended - self.began
 
 
 @dataclass(frozen=True)
 class Market:
-    """Count what a market has: all records, and those that are ticks and no heartbeats."""
+    """Represent the size of a market: all records, and ticks without heartbeats."""
 
     hours: float
     records: int
@@ -78,7 +73,7 @@ class Market:
 
 
 def count_market(hours: float) -> Market:
-    """Draw the market that ``fill`` brings in, and count it."""
+    """Generate the market that ``fill`` ingests, and count its records."""
     records = ticks = 0
     for symbol in SYMBOLS:
         for batch in simulate(symbol, START_NS, hours, SEED):
@@ -93,19 +88,19 @@ def make_champion(folder: str) -> str:
     from benchmarks.month import SYMBOL
     from volatility.dataset import assemble
     from volatility.features import FeatureFrame
-    from volatility.model import fit_bundle
+    from volatility.models import fit_bundle, shipped
 
     settings = Settings()
     frame = FeatureFrame(SYMBOL, *kernel_features(day_of_records()))
-    with threadpool_limits(1):  # as in training: on busy cores its threads wait for each other
-        fit_bundle(assemble([frame], settings.label), settings).save(Path(folder))
+    with threadpool_limits(1):  # as in training: on busy cores, threads wait for each other
+        fit_bundle(assemble([frame], settings), settings, shipped()).save(Path(folder))
     version = registry.register(Path(folder), parameters={}, metrics={}).version
     registry.promote(version, evidence={"reason": "benchmark"})
     return version
 
 
 def fill(servers: str, lake: str, hours: float) -> Work:
-    """Ingest the simulated market at full speed; it begins with the first append."""
+    """Ingest the simulated market at full speed; time starts with the first append."""
     first: list[float] = []
 
     async def stamped() -> AsyncIterator[list[sources.Event]]:
@@ -121,7 +116,7 @@ def fill(servers: str, lake: str, hours: float) -> Work:
 
 
 def follow(servers: str, lake: str, records: int) -> Work:
-    """Capture as `volatility capture --follow` does, until so many records are in the lake."""
+    """Capture like `volatility capture --follow`, until ``records`` are in the lake."""
     before = _rows_written()
     began, cpu = time.monotonic(), time.process_time()
     with closing(KafkaLog(servers)) as log:
@@ -136,18 +131,18 @@ def follow(servers: str, lake: str, records: int) -> Work:
 
 
 def _rows_written() -> int:
-    """Read the metric, which counts a part when it is on the disk under its name."""
+    """Read the metric, which counts a part once it is on disk under its final name."""
     labels = {"topic": TICKS}
     return int(metrics.registry.get_sample_value("volatility_rows_written_total", labels) or 0)
 
 
 def score(servers: str) -> Work:
-    """Score the whole topic as `volatility score` does; ends when all is acknowledged."""
-    models = Models(environment().model_variant)
+    """Score the whole topic like `volatility score`, until everything is acknowledged."""
+    models = Models()
     models.watch()
     with closing(KafkaLog(servers)) as log:
         began, cpu = time.monotonic(), time.process_time()
-        scorer = Scorer(log, models, Settings().features, group=None)
+        scorer = Scorer(log, models, group=None)
         try:
             made = scorer.run(follow=False)
             work = Work(made, began, time.monotonic(), time.process_time() - cpu)
@@ -160,7 +155,7 @@ def score(servers: str) -> Work:
 
 
 def compare_readers(servers: str, records: int, repetitions: int) -> dict[str, Seconds]:
-    """Time capture, the reader below it and a bare consumer, in turn, over the same topic."""
+    """Time capture, its reader and a bare consumer, in turn, on the same topic."""
     with tempfile.TemporaryDirectory() as folder, closing(KafkaLog(servers)) as log:
 
         def capture() -> int:
@@ -176,8 +171,14 @@ def compare_readers(servers: str, records: int, repetitions: int) -> dict[str, S
         )
 
 
+def consume_alone(servers: str, records: int, repetitions: int) -> Seconds:
+    """Time a bare consumer on the same topic."""
+    consume = verified(partial(peer.consume, servers, TICKS, records), records)
+    return interleaved({"consumer": consume}, repetitions)["consumer"]
+
+
 def compare_writers(servers: str, records: int, repetitions: int) -> dict[str, Seconds]:
-    """Time the log's writer and bare producers, in turn: first append to last acknowledgement."""
+    """Time the log's writer and bare producers, in turn, from first append to last ack."""
     entries = messages(records)
     with closing(KafkaLog(servers)) as log:
         log.create(WRITTEN, PARTITIONS)
@@ -192,7 +193,7 @@ def compare_writers(servers: str, records: int, repetitions: int) -> dict[str, S
 
 
 def profile_peer(servers: str, topic_records: int, records: int) -> str:
-    """Say where a bare consumer's and a bare producer's time goes."""
+    """Profile a bare consumer and a bare producer."""
     entries = messages(records)
     return "\n".join(
         [
@@ -209,7 +210,7 @@ def profile_peer(servers: str, topic_records: int, records: int) -> str:
 
 
 def messages(records: int) -> list[tuple[bytes, bytes]]:
-    """Give keys and values of ticks, as ingest appends them."""
+    """Return keys and values of ticks, as ingest appends them."""
     found: list[tuple[bytes, bytes]] = []
     share = records // len(SYMBOLS)
     for symbol in SYMBOLS:
@@ -239,7 +240,7 @@ def _write(log: KafkaLog, entries: list[tuple[bytes, bytes]]) -> int:
 
 
 def verified(way: Callable[[], int], records: int) -> Callable[[], None]:
-    """Refuse to time what did not do all of its work."""
+    """Return the function with a check that it did all of its work."""
 
     def checked() -> None:
         if (count := way()) != records:

@@ -1,4 +1,4 @@
-"""Time functions side by side, so that what else the machine does falls on all of them alike."""
+"""Time functions in turn, so that other load on the machine affects all of them equally."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Seconds:
-    """Hold the medians of repeated runs, in seconds.
+    """Represent the medians of repeated runs, in seconds.
 
     Parameters
     ----------
     wall : float
-        By the clock on the wall.
+        Wall time.
     cpu : float
-        Of this process, over all of its threads: what others run does not count.
+        CPU time of all threads of this process, unaffected by other processes.
     """
 
     wall: float
@@ -27,7 +27,7 @@ class Seconds:
 
 
 def interleaved(functions: Mapping[str, Callable[[], Any]], repetitions: int) -> dict[str, Seconds]:
-    """Time functions in turn, A B A B; each has run once before."""
+    """Time functions in turn, A B A B, after one warm-up run of each."""
     for function in functions.values():
         function()
     taken: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
@@ -44,7 +44,7 @@ def interleaved(functions: Mapping[str, Callable[[], Any]], repetitions: int) ->
 
 
 def microseconds_each(function: Callable[[Any], Any], arguments: list[Any]) -> list[float]:
-    """Time every single call [us]: the clock's own 0.1 us is in it."""
+    """Time each call [us], including the 0.1 us of the clock itself."""
     taken = []
     clock = time.perf_counter_ns
     for argument in arguments:

@@ -1,1 +1,1 @@
-"""Watch the service: rules for Prometheus, dashboards for Grafana."""
+"""Monitor the service: rules for Prometheus, dashboards for Grafana."""

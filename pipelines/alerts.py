@@ -1,8 +1,8 @@
-"""Tell ``ALERT_WEBHOOK_URL`` of a failed flow or a drift alert, once an episode.
+"""Notify ``ALERT_WEBHOOK_URL`` of failed flows and drift alerts, once per incident.
 
-An episode begins with the first failure or alert, and ends with the next success or all-clear.
-Episodes are kept in ``data/monitor/episodes.json`` until they have ended and have been told: a
-webhook that is down delays the news and loses none, and no flow fails because of it.
+An incident starts with the first failure or alert and ends with the next success or all-clear.
+Incidents are kept in ``data/monitor/episodes.json`` until they have ended and been posted: an
+unavailable webhook delays notifications but loses none, and never makes a flow fail.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from typing import Any, Literal
 import httpx
 import msgspec
 
-from volatility.pages import write_whole
-from volatility.parts import locked, make_folder
+from volatility.files import locked, make_folder, write_whole
 
 logger = logging.getLogger(__name__)
 
 EPISODES = "episodes.json"
 TIMEOUT_SECONDS = 5.0
+LATER = frozenset({408, 425, 429})  # refusals that ask for another attempt
+# httpx logs every address that it asks, and this one may contain a secret.
+logging.getLogger("httpx").setLevel(logging.WARNING)
 
 Kind = Literal["flow_failed", "drift"]
 Post = Callable[[str, Mapping[str, Any]], None]
 
 
 class Episode(msgspec.Struct, omit_defaults=True):
-    """Describe something that is wrong since a time [s since the epoch]: of a flow, or drift."""
+    """Represent one incident of a flow or of drift; times are seconds since the epoch."""
 
     kind: Kind
     subject: str
@@ -41,7 +43,7 @@ class Episode(msgspec.Struct, omit_defaults=True):
 
     @property
     def identity(self) -> str:
-        """Name the episode: should it be told twice, after a crash, the two can be told apart."""
+        """Identifier by which a receiver can detect a notification repeated after a crash."""
         return f"{self.kind}.{self.subject}.{int(self.since * 1000)}"
 
 
@@ -58,32 +60,30 @@ def observe(
     text: str = "",
     details: Mapping[str, Any] | None = None,
 ) -> None:
-    """Begin or end an episode; the same observation again changes nothing.
+    """Open or close an incident; repeating the same observation changes nothing.
 
     Parameters
     ----------
     folder : Path
         ``data/monitor``.
     kind, subject : str
-        What is observed: one episode of both at a time.
+        What is observed; each pair has at most one open incident.
     wrong : bool
     now : float
         Seconds since the epoch.
     text : str
-        One line for a person.
+        One line for humans.
     details : mapping, optional
-        What JSON can hold.
+        Values that JSON can represent.
     """
     make_folder(folder)
     with locked(folder):
         episodes = _read(folder)
-        going_on = [
-            e for e in episodes if (e.kind, e.subject) == (kind, subject) and e.ended is None
-        ]
-        if wrong and not going_on:
+        active = [e for e in episodes if (e.kind, e.subject) == (kind, subject) and e.ended is None]
+        if wrong and not active:
             episodes.append(Episode(kind, subject, now, text, dict(details or {})))
-        elif not wrong and going_on:
-            for episode in going_on:
+        elif not wrong and active:
+            for episode in active:
                 episode.ended = now
         else:
             return
@@ -91,10 +91,11 @@ def observe(
 
 
 def tell(folder: Path, url: str, now: float, post: Post | None = None) -> int:
-    """Post what has not been told yet, oldest first; give the number of episodes told.
+    """Post pending incidents, oldest first, and return the number posted.
 
-    Without an address nobody is told, and what is over is forgotten. At the first failure the
-    rest waits for the next call.
+    Without an address nothing is posted, and closed incidents are discarded. If the webhook is
+    unavailable, the remaining incidents wait for the next call; one that it refuses is given up.
+    No log line contains the address, because it may contain a secret.
     """
     post = post or _post
     told = 0
@@ -107,12 +108,22 @@ def tell(folder: Path, url: str, now: float, post: Post | None = None) -> int:
                 continue
             try:
                 post(url, _message(episode))
+                told += 1
+            except httpx.HTTPStatusError as error:
+                status = error.response.status_code
+                if status in LATER or status >= 500:
+                    logger.warning("the webhook answers %d; %s waits", status, episode.identity)
+                    break
+                logger.error(
+                    "the webhook refuses %s with %d; it is not posted again",
+                    episode.identity,
+                    status,
+                )
             except (httpx.HTTPError, httpx.InvalidURL) as error:
-                logger.warning("the webhook did not take %s: %s", episode.identity, error)
+                logger.warning("cannot post %s: %s", episode.identity, type(error).__name__)
                 break
             episode.told = now
-            told += 1
-            _write(folder, episodes)  # at once: a crash must not tell it again
+            _write(folder, episodes)  # immediately, so that a crash does not repeat it
         kept = [e for e in episodes if e.ended is None or (url and e.told is None)]
         if len(kept) < len(episodes):
             _write(folder, kept)
@@ -125,7 +136,7 @@ def _message(episode: Episode) -> dict[str, Any]:
         "kind": episode.kind,
         "subject": episode.subject,
         "since": datetime.fromtimestamp(episode.since, UTC).isoformat(timespec="seconds"),
-        "text": episode.text,  # the field that chat programs show
+        "text": episode.text,  # the field that chat clients display
         "details": episode.details,
     }
 
@@ -143,7 +154,7 @@ def _read(folder: Path) -> list[Episode]:
     except msgspec.DecodeError as error:
         aside = path.with_suffix(".damaged")
         path.replace(aside)
-        logger.error("%s is damaged (%s); it is kept as %s", path, error, aside.name)
+        logger.error("%s is damaged (%s); moved it to %s", path, error, aside.name)
         return []
 
 

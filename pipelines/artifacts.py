@@ -1,8 +1,9 @@
-"""Show results in Prefect's UI: tables, and the way to the reports."""
+"""Show results in Prefect's UI: tables and links to the reports."""
 
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ logger = logging.getLogger(__name__)
 
 LEADERBOARD = {
     "model": "model",
+    "qlike": "QLIKE",
     "pr_auc": "PR-AUC",
     "roc_auc": "ROC-AUC",
     "brier": "Brier",
@@ -24,6 +26,7 @@ LEADERBOARD = {
 LIVE = {
     "model": "model",
     "model_version": "version",
+    "qlike": "QLIKE",
     "pr_auc": "PR-AUC",
     "brier": "Brier",
     "precision": "precision",
@@ -36,34 +39,34 @@ DRIFT = {"feature": "input", "distance": "distance", "drifted": "drifted"}
 def ranked(
     models: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Lay models out as rows, best PR-AUC first; what was not measured is left empty."""
+    """Return one row per model, lowest QLIKE first; missing measurements are empty."""
     rows = [{"model": name, **found} for name, found in models.items()]
-    rows.sort(key=lambda row: -(row.get("pr_auc") or 0.0))
+    rows.sort(key=lambda row: math.inf if row.get("qlike") is None else row["qlike"])
     return chosen(rows, columns)
 
 
 def chosen(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str]) -> list[dict[str, Any]]:
-    """Keep some columns under the names that people read; numbers are rounded."""
+    """Select columns under their display names, with rounded numbers."""
     return [{title: _short(row.get(key)) for key, title in columns.items()} for row in rows]
 
 
 def show_table(key: str, rows: list[dict[str, Any]], description: str) -> None:
-    """Show a table; a server that does not take it is no reason to fail."""
+    """Show a table; only log a warning if the server rejects it."""
     try:
         create_table_artifact(table=rows, key=key, description=description)
     except (httpx.HTTPError, PrefectException) as error:
-        logger.warning("the table %s is not shown: %s", key, error)
+        logger.warning("cannot show the table %s: %s", key, error)
 
 
 def show_report(key: str, page: Path, sentence: str) -> None:
-    """Show a sentence and the way to a page of the reports."""
+    """Show a sentence and a link to a report."""
     uri = page.resolve().as_uri()
     try:
         create_markdown_artifact(
             f"{sentence}\n\nReport: [{page}]({uri})", key=key, description=sentence
         )
     except (httpx.HTTPError, PrefectException) as error:
-        logger.warning("the report %s is not shown: %s", key, error)
+        logger.warning("cannot show the report %s: %s", key, error)
 
 
 def _short(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Capture the topics into the lake, up to the log's end of now."""
+"""Capture the topics into the lake, up to the current end of the log."""
 
 from __future__ import annotations
 
@@ -10,21 +10,19 @@ from prefect import get_run_logger
 from pipelines.common import step
 from pipelines.state import FOLDER, add_rows
 from pipelines.watch import watched
-from streaming import metrics
-from streaming.capture import capture_topic
-from streaming.kafka_log import KafkaLog
-from streaming.log import PREDICTIONS, TICKS
 from volatility.settings import environment
+from volatility.streaming import capture_topic, metrics
+from volatility.streaming.log import PREDICTIONS, TICKS, KafkaLog
 
-TIMEOUT_SECONDS = 900.0  # of one topic; what does not fit is left to the next run
+TIMEOUT_SECONDS = 900.0  # per topic; the next run captures the rest
 DESCRIPTION = "Copy new ticks and predictions from Kafka into the lake, each exactly once."
 
 
 def capture_to_end(topic: str, data: Path | str, timeout_seconds: float = TIMEOUT_SECONDS) -> int:
-    """Capture one topic into its folder of the data; give the rows written.
+    """Capture one topic into its data folder and return the number of rows written.
 
-    What does not fit in the time is left to the next run, which goes on from there. A topic that
-    nobody has written to yet is no error: that no ticks come is what the alert NoTicks says.
+    What does not fit in the time is left to the next run, which continues from there. A topic
+    without records is not an error: the alert NoTicks reports missing ticks.
     """
     deadline = time.monotonic() + timeout_seconds
     before = _written(topic)
@@ -36,7 +34,7 @@ def capture_to_end(topic: str, data: Path | str, timeout_seconds: float = TIMEOU
         return capture_topic(log, topic, folder, stopped=lambda: time.monotonic() > deadline)
     finally:
         log.close()
-        rows = _written(topic) - before  # also where it failed half-way
+        rows = _written(topic) - before  # also if it failed half-way
         if rows:
             add_rows(Path(data) / FOLDER, topic, rows)
 
@@ -46,7 +44,7 @@ capture_step = step("capture a topic", DESCRIPTION)(capture_to_end)
 
 @watched("capture", description=DESCRIPTION, timeout_seconds=2 * TIMEOUT_SECONDS + 300.0)
 def capture(data: str = "data") -> dict[str, int]:
-    """Capture ticks and predictions; give the rows written of each."""
+    """Capture ticks and predictions and return the rows written of each."""
     rows: dict[str, int] = {topic: capture_step(topic, data) for topic in (TICKS, PREDICTIONS)}
     get_run_logger().info("captured %s", rows)
     return rows

@@ -1,4 +1,4 @@
-"""Run the whole chain once, the stages of `dvc repro` in their order.
+"""Run the whole chain once: the stages of `dvc repro` in order.
 
 Example: python -m pipelines.chain
 """

@@ -1,4 +1,4 @@
-"""Share what every flow needs: settings and paths as plain values, and how a step is retried."""
+"""Provide what all flows share: settings, paths and the retry policy of steps."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from prefect import Task, task
+from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
 from prefect.tasks import exponential_backoff
 
-from streaming.log import LogError
 from volatility import settings
 from volatility.lake import LakeError
 from volatility.registry import RegistryError
 from volatility.stages import Paths
+from volatility.streaming.log import LogError
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 RETRIES = 3
-FIRST_DELAY_SECONDS = 5  # then 10, 20: a broker or a registry that restarts is back by then
+FIRST_DELAY_SECONDS = 5  # then 10, 20: enough for a broker or registry to restart
 TRANSIENT = (LogError, LakeError, RegistryError, OSError)
 
 
@@ -30,7 +31,7 @@ def read(params: str) -> settings.Settings:
 
 
 def paths(ticks: str, data: str, reports: str) -> Paths:
-    """Give the stages' paths: the lake, the folder of features and model, the reports."""
+    """Return the stages' paths: the lake, the folder of features and model, the reports."""
     return Paths(
         ticks=Path(ticks),
         features=Path(data) / "features",
@@ -40,18 +41,18 @@ def paths(ticks: str, data: str, reports: str) -> Paths:
 
 
 def holds_parts(lake: Path | str) -> bool:
-    """Tell whether a lake holds anything yet: on the first day, some flows have nothing to do."""
+    """Return whether a lake has any parts; on the first day, some flows have nothing to do."""
     return any(Path(lake).glob("symbol=*/date=*/part-*"))
 
 
 def transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
-    """Tell whether to try a step again: not when the same would happen again."""
+    """Return whether the error of a step may be transient, so that a retry makes sense."""
     error = state.result(raise_on_failure=False)
     return isinstance(error, TRANSIENT)
 
 
 def step(name: str, description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
-    """Make a function a step that is tried again, later and later, while something is away."""
+    """Return a decorator for steps that are retried with backoff after transient errors."""
     return task(
         name=name,
         description=description,
@@ -59,4 +60,5 @@ def step(name: str, description: str) -> Callable[[Callable[P, R]], Task[P, R]]:
         retry_delay_seconds=exponential_backoff(FIRST_DELAY_SECONDS),
         retry_jitter_factor=0.5,
         retry_condition_fn=transient,
+        cache_policy=NO_CACHE,  # else every input is hashed, predictions of a month among them
     )

@@ -1,4 +1,4 @@
-"""Merge the small parts that capture and backfill leave."""
+"""Merge the small parts that capture writes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,10 @@ from prefect import get_run_logger
 
 from pipelines.common import holds_parts, step
 from pipelines.watch import watched
-from streaming.backfill import TRADE_SCHEMA
-from volatility import compaction
-from volatility.lake import Lake
-from volatility.prediction import PREDICTION_SCHEMA
+from volatility.lake import Lake, compaction
+from volatility.records import PREDICTION_SCHEMA
 
-DESCRIPTION = "Merge the small Parquet parts that capture leaves, so that reading stays fast."
+DESCRIPTION = "Merge the small Parquet parts that capture writes, so that reading stays fast."
 
 
 def merge(
@@ -21,11 +19,10 @@ def merge(
     older_than_seconds: float = compaction.OLDER_THAN_SECONDS,
     target_rows: int = compaction.TARGET_ROWS,
 ) -> dict[str, int]:
-    """Compact ticks, backfilled trades and predictions; give the parts merged of each."""
+    """Compact ticks and predictions and return the number of parts merged of each."""
     merged = {}
     for lake in (
         Lake(Path(data) / "ticks"),
-        Lake(Path(data) / "ticks" / "trades", TRADE_SCHEMA),
         Lake(Path(data) / "predictions", PREDICTION_SCHEMA),
     ):
         if holds_parts(lake.root):
@@ -44,7 +41,7 @@ merge_step = step("merge", DESCRIPTION)(merge)
 
 @watched("compact", description=DESCRIPTION, timeout_seconds=3600.0)
 def compact(data: str = "data") -> dict[str, int]:
-    """Compact every lake under the data; give the parts merged of each."""
+    """Compact every lake under the data folder and return the parts merged of each."""
     merged: dict[str, int] = merge_step(data)
     get_run_logger().info("merged %s", merged)
     return merged

@@ -1,6 +1,6 @@
-"""Say which flows are deployed, and when each runs by itself.
+"""Define the deployed flows and their schedules.
 
-``prefect.yaml`` says the same for work pools; a test holds the two equal.
+``prefect.yaml`` defines the same for work pools; a test keeps the two equal.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from volatility.settings import Schedules
 
 NAME = "scheduled"
 
-# Fixed, so that a daily run does not start anew with every restart. One second is not the same
-# for all: what reads another flow's output follows it, and two cores are not asked for six
-# processes at once.
+# A fixed anchor, so that a restart does not trigger a daily run. The offsets run a flow after the
+# flows whose output it reads, and avoid starting six processes at once on two cores.
 ANCHOR = datetime(2026, 1, 1, tzinfo=UTC)
 AFTER_SECONDS = {
     "capture": 0,
@@ -39,13 +38,13 @@ AFTER_SECONDS = {
 }
 FLOWS: Sequence[Flow[Any, Any]] = (capture, features, train, drift, performance, compact)
 
-# A run that meets another of its flow is dropped: the next one does its work. Queued instead,
-# the runs of a night without a server would all be made up for in the morning.
+# A run is dropped while another run of its flow is active: the next one does its work. If runs
+# were queued, all runs of a night without a server would be executed in the morning.
 ALONE = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 
 
 def schedule(flow: str, schedules: Schedules) -> Schedule | None:
-    """Give the schedule of a flow, or None where it never runs by itself."""
+    """Return the schedule of a flow, or None if it is only started manually."""
     seconds: int = getattr(schedules, flow)
     if not seconds:
         return None
@@ -54,7 +53,7 @@ def schedule(flow: str, schedules: Schedules) -> Schedule | None:
 
 
 def deployments(schedules: Schedules) -> list[RunnerDeployment]:
-    """Describe every deployment, as ``pipelines.serve`` registers it."""
+    """Return all deployments for ``pipelines.serve`` to register."""
     return [
         RunnerDeployment.from_flow(
             flow,
@@ -63,7 +62,7 @@ def deployments(schedules: Schedules) -> list[RunnerDeployment]:
             description=flow.description,
             tags=["volatility", flow.name],
             concurrency_limit=ALONE,
-            # By its name: it runs from any folder, which holds its own data and params.yaml.
+            # By module name, to run from any folder with its own data and params.yaml.
             entrypoint_type=EntrypointType.MODULE_PATH,
         )
         for flow in FLOWS

@@ -1,4 +1,4 @@
-"""Build the feature rows of the hours that are new in the lake."""
+"""Build the feature rows of new hours in the lake."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pipelines.common import holds_parts, paths, read, step
 from pipelines.watch import watched
 from volatility import stages
 
-DESCRIPTION = "Build the feature rows of the hours that are new in the lake."
+DESCRIPTION = "Build the feature rows of new hours in the lake."
 
 
 def build(lake: str, data: str, params: str) -> dict[str, int]:
-    """Build the features; give the rows, and the ticks dropped as late or duplicate.
+    """Build the features; return the counts of rows and of late and duplicate ticks dropped.
 
-    Where nothing has been captured yet there is nothing to do.
+    Do nothing if nothing has been captured yet.
     """
     if not holds_parts(Path(lake)):
         return {}
@@ -30,7 +30,7 @@ build_step = step("build features", DESCRIPTION)(build)
 def features(
     lake: str = "data/ticks", data: str = "data", params: str = "params.yaml"
 ) -> dict[str, int]:
-    """Build the features of a lake; give what was built."""
+    """Build the features of a lake and return the counts."""
     built: dict[str, int] = build_step(lake, data, params)
     get_run_logger().info("features: %s", built or "nothing captured yet")
     return built

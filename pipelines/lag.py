@@ -1,4 +1,4 @@
-"""Look, now and then, at how far the lake is behind the log."""
+"""Measure periodically how far the lake is behind the log."""
 
 from __future__ import annotations
 
@@ -9,11 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from streaming.kafka_log import KafkaLog
-from streaming.log import PREDICTIONS, TICKS, EventLog, LogError
 from volatility.lake import Lake, LakeError
-from volatility.prediction import PREDICTION_SCHEMA
+from volatility.records import PREDICTION_SCHEMA
 from volatility.settings import environment
+from volatility.streaming.log import PREDICTIONS, TICKS, EventLog, KafkaLog, LogError
 
 logger = logging.getLogger(__name__)
 
@@ -23,20 +22,20 @@ SCHEMAS = {TICKS: None, PREDICTIONS: PREDICTION_SCHEMA}
 
 @dataclass(frozen=True)
 class Lag:
-    """Hold what one look found: records not captured, by topic and partition; when [s]."""
+    """Represent one measurement: records not captured, by topic and partition, and time [s]."""
 
     offsets: dict[tuple[str, int], int] = field(default_factory=dict)
     checked: float | None = None
-    broker_up: bool | None = None  # None before the first look
+    broker_up: bool | None = None  # None before the first measurement
 
 
 def look(log: EventLog, data: Path) -> dict[tuple[str, int], int]:
-    """Count the records of each topic and partition that the lake does not hold.
+    """Count the records of each topic and partition that are not in the lake yet.
 
     Raises
     ------
     LogError, LakeError
-        When the broker or the lake does not answer.
+        If the broker or the lake is unavailable.
     """
     found = {}
     for topic in SCHEMAS:
@@ -52,7 +51,7 @@ def look(log: EventLog, data: Path) -> dict[tuple[str, int], int]:
 
 
 class Watch:
-    """Look in a thread of its own, so that a broker that is away delays no scrape."""
+    """Measure in a separate thread, so that an unavailable broker does not delay scrapes."""
 
     def __init__(
         self,
@@ -68,11 +67,11 @@ class Watch:
         self.newest = Lag()
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, timeout_seconds: float = 5.0) -> None:
-        """End; a look at a broker that does not answer is not waited for."""
+        """Stop, without waiting for a broker that does not respond."""
         self._stop.set()
         self._thread.join(timeout_seconds)
 
@@ -83,12 +82,12 @@ class Watch:
                 log = log or self._open()
                 self.newest = Lag(look(log, self._data), time.time(), broker_up=True)
             except LogError as error:
-                # A lag that is not known is absent: an old one would look like a healthy one.
+                # Leave an unknown lag out: an old value would look healthy.
                 if self.newest.broker_up is not False:
-                    logger.warning("the capture lag is not known: %s", error)
+                    logger.warning("the capture lag is unknown: %s", error)
                 self.newest = Lag(broker_up=False)
             except (LakeError, OSError) as error:
-                logger.warning("the capture lag is not known: %s", error)
+                logger.warning("the capture lag is unknown: %s", error)
                 self.newest = Lag(broker_up=True)
             self._stop.wait(self._every)
         if log is not None:

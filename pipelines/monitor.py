@@ -1,7 +1,7 @@
-"""Turn what the flows left behind into gauges, at each scrape.
+"""Export the flows' state files as gauges, at each scrape.
 
-What never happened has no series; a file that is missing or damaged has none either, and
-damaged ones are counted.
+Events that never happened have no series, nor do missing or damaged files; damaged files are
+counted.
 """
 
 from __future__ import annotations
@@ -22,22 +22,23 @@ from pipelines.lag import Watch
 from pipelines.state import FOLDER, FlowState, flow_state, rows_written
 
 LIVE = {
+    "qlike": ("volatility_live_qlike", "QLIKE of live forecasts over the first horizon."),
     "pr_auc": ("volatility_live_pr_auc", "PR-AUC of live predictions with a known outcome."),
-    "brier": ("volatility_live_brier_score", "Their mean squared error."),
-    "precision": ("volatility_live_precision", "Share of their alerts that were followed."),
-    "recall": ("volatility_live_recall", "Share of the spikes that they announced."),
-    "alerts_per_hour": ("volatility_live_alerts_per_hour", "Their alerts, by symbol and hour."),
+    "brier": ("volatility_live_brier_score", "Mean squared error of live predictions."),
+    "precision": ("volatility_live_precision", "Share of live alerts followed by a spike."),
+    "recall": ("volatility_live_recall", "Share of spikes with a preceding alert."),
+    "alerts_per_hour": ("volatility_live_alerts_per_hour", "Live alerts per symbol and hour."),
 }
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, AttributeError, msgspec.DecodeError)
 
 
 class Monitor(Collector):
-    """Read the state files of the flows, and what the watch of the lag has found.
+    """Read the state files of the flows, and the newest measurement of the lag.
 
     Parameters
     ----------
     data, reports : Path
-        Where the flows write.
+        Folders that the flows write to.
     flows : sequence of str
     lag : Watch
     """
@@ -46,11 +47,11 @@ class Monitor(Collector):
         self._data, self._reports, self._flows, self._lag = data, reports, flows, lag
 
     def describe(self) -> Iterable[Metric]:
-        """Promise no names: what never happened is absent."""
+        """Declare no names, because the series of what never happened are absent."""
         return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Give every gauge; what cannot be read costs its own series alone."""
+        """Yield every gauge; an unreadable file only affects its own series."""
         unreadable = 0
         for part in (self._of_flows, self._of_drift, self._of_performance, self._of_rows):
             metrics, failures = part()
@@ -66,7 +67,7 @@ class Monitor(Collector):
         success = _labelled("volatility_flow_last_success_timestamp_seconds", "Last success.")
         failure = _labelled("volatility_flow_last_failure_timestamp_seconds", "Last failure.")
         failed = _labelled("volatility_flow_failed", "Whether the newest run failed.")
-        duration = _labelled("volatility_flow_duration_seconds", "Length of the newest run.")
+        duration = _labelled("volatility_flow_duration_seconds", "Duration of the newest run.")
         failures = 0
         for name in self._flows:
             try:
@@ -85,7 +86,9 @@ class Monitor(Collector):
         share = _gauge("volatility_drift_share", "Share of the model inputs that have drifted.")
         inputs = _gauge("volatility_drifted_features", "Model inputs that have drifted.")
         alert = _gauge("volatility_drift_alert", "Whether the drift alert is raised.")
-        checked = _gauge("volatility_drift_checked_timestamp_seconds", "When it was compared.")
+        checked = _gauge(
+            "volatility_drift_checked_timestamp_seconds", "When drift was last measured."
+        )
         metrics: list[Metric] = [share, inputs, alert, checked]
         try:
             found = _newest(self._reports / "drift" / "latest.json")
@@ -105,9 +108,19 @@ class Monitor(Collector):
     def _of_performance(self) -> tuple[list[Metric], int]:
         labels = ["model", "model_version"]
         live = {key: GaugeMetricFamily(*LIVE[key], labels=labels) for key in LIVE}
-        base = _gauge("volatility_live_base_rate", "Share of spikes among the same rows.")
+        base = _gauge(
+            "volatility_live_base_rate", "Share of the measured rows followed by a spike."
+        )
         rows = _gauge("volatility_rows_labelled", "Live predictions with a known outcome.")
-        checked = _gauge("volatility_performance_checked_timestamp_seconds", "When measured.")
+        checked = _gauge(
+            "volatility_performance_checked_timestamp_seconds", "When live skill was last measured."
+        )
+        demoted = _gauge("volatility_model_demoted", "Whether live evidence demoted the champion.")
+        against = GaugeMetricFamily(
+            "volatility_live_e_value_against",
+            "E-value that the champion's best simple forecast is better; at 20 it is demoted.",
+            labels=["model_version"],
+        )
         try:
             found = _newest(self._reports / "performance" / "latest.json")
             if found is not None:
@@ -117,9 +130,14 @@ class Monitor(Collector):
                 _add(base, [], found["base_rate"])
                 _add(rows, [], found["rows_labelled"])
                 _add(checked, [], _time(found["checked"]))
+                _add(demoted, [], float(found.get("demotion") is not None))
+                evidence = found.get("live_evidence")
+                if evidence is not None:
+                    version = str(evidence["version"])
+                    _add(against, [version], evidence["e_value_against"])
         except UNREADABLE:
             return [], 1
-        return [*live.values(), base, rows, checked], 0
+        return [*live.values(), base, rows, checked, demoted, against], 0
 
     def _of_rows(self) -> tuple[list[Metric], int]:
         rows = CounterMetricFamily(
@@ -145,7 +163,7 @@ class Monitor(Collector):
             yield lag
         if newest.broker_up is not None:
             yield _gauge(
-                "volatility_monitor_broker_up", "Whether the broker answers.", newest.broker_up
+                "volatility_monitor_broker_up", "Whether the broker responds.", newest.broker_up
             )
 
     def _of_disk(self) -> Iterator[Metric]:
@@ -155,8 +173,8 @@ class Monitor(Collector):
             return
         path = [str(self._data)]
         for name, text, size in (
-            ("volatility_disk_free_bytes", "Room left on the disk of the data.", usage.free),
-            ("volatility_disk_size_bytes", "Size of that disk.", usage.total),
+            ("volatility_disk_free_bytes", "Free space on the data disk.", usage.free),
+            ("volatility_disk_size_bytes", "Size of the data disk.", usage.total),
         ):
             metric = GaugeMetricFamily(name, text, labels=["path"])
             metric.add_metric(path, size)
@@ -164,7 +182,7 @@ class Monitor(Collector):
 
 
 def registry_of(monitor: Monitor) -> CollectorRegistry:
-    """Make a registry that asks the monitor at each scrape."""
+    """Return a registry that queries the monitor at each scrape."""
     registry = CollectorRegistry()
     registry.register(monitor)
     return registry
@@ -175,7 +193,7 @@ def _newest(path: Path) -> Mapping[str, Any] | None:
         return None
     found = json.loads(path.read_text())
     if not isinstance(found, dict):
-        raise TypeError(f"{path} holds no object")
+        raise TypeError(f"{path} is not a JSON object")
     return found
 
 

@@ -1,4 +1,4 @@
-"""Hold captured predictions against what then happened."""
+"""Compare captured predictions with their outcomes, and demote a champion that they refute."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from pipelines import artifacts
 from pipelines.common import holds_parts, paths, read, step
 from pipelines.watch import watched
 from volatility import stages
-from volatility.evaluation import Json
-from volatility.performance_report import lines, verdict
+from volatility.files import Json
+from volatility.reports import lines, verdict
 
-DESCRIPTION = "Join captured predictions with what then happened: live skill of every model."
+DESCRIPTION = (
+    "Measure the live skill of every model from captured predictions and their outcomes; "
+    "demote a champion that they refute."
+)
 
 
 def measure(data: str, reports: str, params: str) -> Json | None:
-    """Write the live figures; None where nothing has been predicted or no row has been built."""
+    """Write and return the live figures; None without predictions or feature rows."""
     places, predictions = paths("data/ticks", data, reports), Path(data) / "predictions"
     if not holds_parts(predictions) or not any(places.features.glob("symbol=*")):
         return None
@@ -31,7 +34,7 @@ measure_step = step("measure", DESCRIPTION)(measure)
 def performance(
     data: str = "data", reports: str = "reports", params: str = "params.yaml"
 ) -> int | None:
-    """Measure live skill; give the rows with a known outcome, None where it is too early."""
+    """Measure live skill; return the number of rows with a known outcome, or None if too early."""
     result = measure_step(data, reports, params)
     if result is None:
         get_run_logger().info("nothing to measure yet: no predictions or no feature rows")
@@ -42,6 +45,8 @@ def performance(
         artifacts.show_table("live-performance", rows, told)
     artifacts.show_report("performance-report", Path(reports) / "performance.html", told)
     get_run_logger().info(lines(result))
+    if result["demotion"] is not None:
+        get_run_logger().warning(told)
     return int(result["rows_labelled"])
 
 

@@ -1,20 +1,18 @@
 """Run every flow on its schedule, and serve the monitor's gauges: ``python -m pipelines.serve``.
 
-One process that lives long; each run is a process of its own. It needs a Prefect server, waits
-for one that is not up yet, and registers anew with one that went away and came back.
+One long-lived process, which runs each flow in a separate process. It needs a Prefect server,
+waits until the server is up, and registers again after an outage.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import logging
-import os
 import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -42,7 +40,7 @@ from pipelines.deployments import FLOWS, deployments
 from pipelines.lag import Watch
 from pipelines.monitor import Monitor, registry_of
 from pipelines.state import FOLDER
-from volatility.parts import make_folder
+from volatility.files import locked, make_folder
 from volatility.settings import SettingsError, environment, load
 
 logger = logging.getLogger("volatility.flows")
@@ -50,29 +48,29 @@ logger = logging.getLogger("volatility.flows")
 RETRY_SECONDS = 3.0
 REMIND_SECONDS = 60.0
 CHECK_SECONDS = 5.0
-AWAY_SECONDS = 20.0  # shorter outages are bridged, longer ones end the runs
-STOP_SECONDS = 20.0  # then what still runs is killed; compose kills everything after 30
+AWAY_SECONDS = 20.0  # shorter outages are tolerated, longer ones end the runs
+STOP_SECONDS = 20.0  # before active runs are killed; compose kills everything after 30
 DATA, REPORTS = Path("data"), Path("reports")
 
 NO_ADDRESS = (
-    "PREFECT_API_URL is not set: flows run on their schedules with a Prefect server alone. Run"
+    "PREFECT_API_URL is not set: scheduled flows need a Prefect server. Run"
     " `make prefect`, then `PREFECT_API_URL=http://127.0.0.1:4200/api python -m pipelines.serve`"
 )
 
 
 class ServeError(Exception):
-    """The process cannot start; one line says what to do."""
+    """Report why the process cannot start and how to fix it, in one line."""
 
 
 class FlowRunner(Runner):
-    """Run flows until told to stop; the signals are heard by ``serve``."""
+    """Run flows until stopped; ``serve`` handles the signals."""
 
     def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
-        """Leave it to ``serve``, which has asked for the same signal."""
+        """Do nothing: ``serve`` handles this signal."""
 
 
 async def serve(described: Sequence[RunnerDeployment], stop: asyncio.Event) -> None:
-    """Serve the deployments until ``stop``, through any number of outages of the server."""
+    """Serve the deployments until ``stop``, across any number of server outages."""
     while not stop.is_set():
         if not await _server_answers(stop):
             return
@@ -80,8 +78,8 @@ async def serve(described: Sequence[RunnerDeployment], stop: asyncio.Event) -> N
             await _serve_once(described, stop)
         except* (httpx.HTTPError, PrefectException, RuntimeError, OSError) as errors:
             logger.error(
-                "the Prefect server at %s went away (%s); runs were stopped, and go on when it is"
-                " back: see that it runs (`make prefect`)",
+                "lost the Prefect server at %s (%s); runs were stopped and resume when it is back:"
+                " check that it is running (`make prefect`)",
                 PREFECT_API_URL.value(),
                 _first(errors),
             )
@@ -89,17 +87,15 @@ async def serve(described: Sequence[RunnerDeployment], stop: asyncio.Event) -> N
 
 
 async def _serve_once(described: Sequence[RunnerDeployment], stop: asyncio.Event) -> None:
-    """Register everything and run it, until ``stop`` or until the server is away for too long."""
-    # A run is fetched when it is due: fetched earlier, it would meet the one before and be dropped.
+    """Register and run all flows until ``stop`` or until the server is down for too long."""
+    # Fetch runs when due: fetched earlier, a run would overlap the previous one and be dropped.
     runner = FlowRunner(
         name="volatility", pause_on_shutdown=False, prefetch_seconds=0, limit=len(described)
     )
     async with get_client() as client:
         identities = [await runner.aadd_deployment(deployment) for deployment in described]
         await _release(client, identities)
-        logger.info(
-            "%d flows are served; the Prefect server is %s", len(identities), client.api_url
-        )
+        logger.info("serving %d flows; the Prefect server is %s", len(identities), client.api_url)
         work = [
             asyncio.ensure_future(task)
             for task in (runner.start(), stop.wait(), _watch(client, identities))
@@ -107,7 +103,7 @@ async def _serve_once(described: Sequence[RunnerDeployment], stop: asyncio.Event
         try:
             await asyncio.wait(work, return_when=asyncio.FIRST_COMPLETED)
             if not work[0].done():
-                with suppress(Exception):  # an end that the server does not hear of is an end
+                with suppress(Exception):  # best effort: the server may be unreachable
                     await asyncio.wait_for(runner.astop(), STOP_SECONDS)
                 await asyncio.wait(work[:1], timeout=RETRY_SECONDS)
         finally:
@@ -120,7 +116,7 @@ async def _serve_once(described: Sequence[RunnerDeployment], stop: asyncio.Event
 
 
 async def _server_answers(stop: asyncio.Event) -> bool:
-    """Wait for the server; False where ``stop`` came first."""
+    """Wait for the server; return False if ``stop`` came first."""
     reminded = -REMIND_SECONDS
     while not stop.is_set():
         async with get_client() as client:
@@ -131,7 +127,7 @@ async def _server_answers(stop: asyncio.Event) -> bool:
             reminded = time.monotonic()
             logger.warning(
                 "waiting for the Prefect server at %s (%s): start it with `make prefect`, or set"
-                " PREFECT_API_URL to where it is",
+                " PREFECT_API_URL to its address",
                 PREFECT_API_URL.value(),
                 _line(error),
             )
@@ -140,9 +136,9 @@ async def _server_answers(stop: asyncio.Event) -> bool:
 
 
 async def _release(client: PrefectClient, identities: Sequence[UUID]) -> None:
-    """Give the places of runs back that ended with an earlier process, or with its server.
+    """Release the slots of runs that ended with an earlier process or with its server.
 
-    Such a run would hold the one place of its deployment for ever: no later one would start.
+    Such a run would occupy its deployment's only slot forever, and no later run would start.
     """
     runs = await client.read_flow_runs(
         deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=list(identities))),
@@ -155,8 +151,8 @@ async def _release(client: PrefectClient, identities: Sequence[UUID]) -> None:
         ),
     )
     for run in runs:
-        logger.warning("run %s ended with the process that ran it", run.name)
-        ended: State[None] = Crashed(message="The process that ran it has ended.")
+        logger.warning("run %s ended with its process", run.name)
+        ended: State[None] = Crashed(message="The process of the run has ended.")
         await client.set_flow_run_state(run.id, ended, force=True)
     for identity in identities:
         limit = (await client.read_deployment(identity)).global_concurrency_limit
@@ -167,10 +163,10 @@ async def _release(client: PrefectClient, identities: Sequence[UUID]) -> None:
 
 
 async def _watch(client: PrefectClient, identities: Sequence[UUID]) -> None:
-    """End with an error when the server is away for too long, or does not know the deployments.
+    """Raise an error if the server is down for too long or no longer knows the deployments.
 
-    The runner notices neither: it asks on for what a server with new data never heard of, and
-    after an outage it no longer hears of runs that are to be cancelled.
+    The runner notices neither: it keeps polling for deployments that a reset server does not know,
+    and after an outage it is no longer notified of runs to cancel.
     """
     answered = time.monotonic()
     while True:
@@ -181,7 +177,7 @@ async def _watch(client: PrefectClient, identities: Sequence[UUID]) -> None:
                     await client.read_deployment(identity)
             answered = time.monotonic()
         elif time.monotonic() - answered >= AWAY_SECONDS:
-            raise ConnectionError(f"no answer for {AWAY_SECONDS:.0f} s")
+            raise ConnectionError(f"no response for {AWAY_SECONDS:.0f} s")
 
 
 async def _stopped_within(seconds: float, stop: asyncio.Event) -> None:
@@ -207,26 +203,18 @@ async def _until_stopped(described: Sequence[RunnerDeployment]) -> None:
     logger.info("stopped")
 
 
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Keep a second process off the same data."""
+def _alone(folder: Path) -> AbstractContextManager[None]:
+    """Prevent a second process from using the same data."""
     make_folder(folder)
-    handle = os.open(folder / "serve.lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise ServeError(
-                f"another pipelines.serve runs on {folder.parent.resolve()}; stop it first"
-            ) from error
-        yield
-    finally:
-        os.close(handle)
+    lock = folder / "serve.lock"
+    lock.touch()
+    place = folder.parent.resolve()
+    return locked(lock, busy=ServeError(f"another pipelines.serve is using {place}; stop it first"))
 
 
 @contextmanager
 def _gauges(port: int) -> Iterator[None]:
-    """Serve the monitor's gauges on a port; 0 serves nothing."""
+    """Serve the monitor's gauges on a port; port 0 disables them."""
     if not port:
         yield
         return
@@ -237,7 +225,7 @@ def _gauges(port: int) -> Iterator[None]:
         server, thread = start_http_server(port, addr=address, registry=registry)
     except OSError as error:
         raise ServeError(
-            f"{address}:{port} cannot be listened on ({error}); set monitoring.port in params.yaml"
+            f"cannot listen on {address}:{port} ({error}); set monitoring.port in params.yaml"
         ) from error
     watch.start()
     try:
@@ -250,9 +238,9 @@ def _gauges(port: int) -> Iterator[None]:
 
 
 def main() -> int:
-    """Serve until SIGTERM or SIGINT; give the exit code."""
+    """Serve until SIGTERM or SIGINT, and return the exit code."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logger.setLevel(logging.INFO)  # Prefect has set up the root by now, for warnings alone
+    logger.setLevel(logging.INFO)  # Prefect has configured the root logger for warnings only
     for noisy in ("httpx", "kafka"):
         logging.getLogger(noisy).setLevel(logging.CRITICAL)
     try:

@@ -1,7 +1,7 @@
-"""Keep what a run leaves for the monitor: small files in ``data/monitor``, each written whole.
+"""Store the state of runs for the monitor: small files in ``data/monitor``, written atomically.
 
-Flows run in processes of their own, which end; their gauges are read from here at each scrape,
-so they survive the run, and a restart of everything.
+Flows run in separate, short-lived processes. Their gauges are read from these files at each
+scrape, so they survive the run and any restart.
 """
 
 from __future__ import annotations
@@ -12,17 +12,16 @@ from typing import Literal
 
 import msgspec
 
-from volatility.pages import write_whole
-from volatility.parts import locked, make_folder
+from volatility.files import locked, make_folder, write_whole
 
 logger = logging.getLogger(__name__)
 
-FOLDER = "monitor"  # in the folder of the data
+FOLDER = "monitor"  # in the data folder
 ROWS = "rows_written.json"
 
 
 class FlowState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Hold how a flow's newest run ended, and when one last ended well and badly [s]."""
+    """Represent how a flow's newest run ended, and its last success and failure [s]."""
 
     state: Literal["completed", "failed"]
     duration_seconds: float | None = None
@@ -37,7 +36,7 @@ _counts = msgspec.json.Decoder(dict[str, int])
 def finished(
     folder: Path, flow: str, *, succeeded: bool, now: float, duration_seconds: float | None
 ) -> None:
-    """Note that a run of a flow has ended.
+    """Record the end of a flow's run.
 
     Parameters
     ----------
@@ -48,7 +47,7 @@ def finished(
     now : float
         Seconds since the epoch.
     duration_seconds : float or None
-        None where the run never began.
+        None if the run never started.
     """
     make_folder(folder)
     with locked(folder):
@@ -63,7 +62,7 @@ def finished(
 
 
 def flow_state(folder: Path, flow: str) -> FlowState | None:
-    """Read how a flow's newest run ended; None where it never ran.
+    """Read how a flow's newest run ended; None if it never ran.
 
     Raises
     ------
@@ -75,20 +74,20 @@ def flow_state(folder: Path, flow: str) -> FlowState | None:
 
 
 def add_rows(folder: Path, topic: str, rows: int) -> None:
-    """Add to the count of the rows that capture has written of a topic."""
+    """Add to the number of rows that capture has written for a topic."""
     make_folder(folder)
     with locked(folder):
         try:
             counts = rows_written(folder)
         except (OSError, msgspec.DecodeError) as error:
-            logger.warning("%s counts from 0 again: %s", folder / ROWS, error)
+            logger.warning("%s is damaged, counting from 0 again: %s", folder / ROWS, error)
             counts = {}
         counts[topic] = counts.get(topic, 0) + rows
         write_whole(folder / ROWS, msgspec.json.encode(counts))
 
 
 def rows_written(folder: Path) -> dict[str, int]:
-    """Read the rows written by topic; those never captured are absent.
+    """Read the rows written by topic; topics never captured are absent.
 
     Raises
     ------
@@ -104,5 +103,5 @@ def _before(folder: Path, flow: str) -> FlowState:
     try:
         return flow_state(folder, flow) or nothing
     except (OSError, msgspec.DecodeError) as error:
-        logger.warning("what %s did before is forgotten: %s", flow, error)
+        logger.warning("discarding the damaged state of flow %s: %s", flow, error)
         return nothing

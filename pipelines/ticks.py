@@ -10,5 +10,5 @@ from volatility import stages
 
 @flow(name="ticks")
 def ticks(lake: str = "data/snapshot", params: str = "params.yaml") -> int:
-    """Fill the lake from what ``ticks.source`` names; give the number of records."""
+    """Fill the lake from the source set in ``ticks.source``; return the number of records."""
     return stages.make_ticks(read(params), paths(lake, "data", "reports"), progress=False)

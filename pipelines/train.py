@@ -10,38 +10,43 @@ from pipelines import artifacts
 from pipelines.common import paths, read, step
 from pipelines.features import build_step
 from pipelines.watch import watched
-from volatility import registry, stages
-from volatility.evaluation import Json
+from volatility import stages
+from volatility.evaluation import Verdict
+from volatility.files import Json
+from volatility.reports import leaderboard
 
 DESCRIPTION = (
-    "Features, walk-forward training, placebo, registration, evaluation, and promotion of the"
-    " model if it beats champion and best baseline beyond doubt."
+    "Build features, train walk-forward, run the placebo, register and evaluate the model, "
+    "and promote it if its recipe passes the gate."
 )
 
 
-def fit(data: str, reports: str, params: str) -> registry.Registered:
+def fit(data: str, reports: str, params: str) -> stages.Registration:
     """Train walk-forward, run the placebo and register the model as challenger."""
     return stages.train(read(params), paths("data/ticks", data, reports), progress=False)
 
 
-def evaluate(data: str, reports: str, params: str) -> Json:
+def promote(data: str, reports: str, params: str, done: stages.Registration) -> tuple[str, Verdict]:
+    """Promote the model if it passes the gate; return its version and the verdict."""
+    return stages.promote(read(params), paths("data/ticks", data, reports), done.trained)
+
+
+def evaluate(
+    data: str, reports: str, params: str, done: stages.Registration, verdict: Verdict
+) -> Json:
     """Write the evaluation report."""
-    return stages.evaluate(read(params), paths("data/ticks", data, reports))
+    places = paths("data/ticks", data, reports)
+    return stages.evaluate(read(params), places, done=done, verdict=verdict)
 
 
-def promote(data: str, reports: str, params: str) -> tuple[str, Json]:
-    """Promote the model if it has earned it; give its version and the verdict."""
-    return stages.promote(read(params), paths("data/ticks", data, reports))
-
-
-def sentence(version: str, verdict: Json) -> str:
-    """Say what became of the version."""
-    if verdict["earned"]:
+def sentence(version: str, verdict: Verdict) -> str:
+    """Describe the outcome for a version."""
+    if verdict.earned:
         return f"Version {version} is champion."
-    return f"Version {version} has not earned promotion: {'; '.join(verdict['reasons'])}."
+    return f"Version {version} has not earned promotion: {'; '.join(verdict.reasons)}."
 
 
-fit_step = step("train", "Walk-forward, placebo, register as challenger.")(fit)
+fit_step = step("train", "Train walk-forward, run the placebo, register as challenger.")(fit)
 evaluate_step = step("evaluate", "Measure all models on the same rows.")(evaluate)
 promote_step = step("promote", "Run the gate under the promotion lock.")(promote)
 
@@ -53,11 +58,11 @@ def train(
     reports: str = "reports",
     params: str = "params.yaml",
 ) -> dict[str, Any]:
-    """Train on all that has been captured; give the version and the verdict of the gate."""
+    """Train on all captured data; return the version and the gate's verdict."""
     build_step(lake, data, params)
-    registered = fit_step(data, reports, params)
-    result = evaluate_step(data, reports, params)
-    version, verdict = promote_step(data, reports, params)
+    done = fit_step(data, reports, params)
+    version, verdict = promote_step(data, reports, params, done)
+    result = evaluate_step(data, reports, params, done, verdict)
     told = sentence(version, verdict)
     artifacts.show_table(
         "leaderboard",
@@ -66,8 +71,8 @@ def train(
     )
     page = paths(lake, data, reports).reports / "evaluation.html"
     artifacts.show_report("evaluation", page, told)
-    get_run_logger().info("%s\n%s", stages.leaderboard(result), told)
-    return {"name": registered.name, "version": version, "promoted": verdict["earned"]}
+    get_run_logger().info("%s\n%s", leaderboard(result), told)
+    return {"name": done.version.name, "version": version, "promoted": verdict.earned}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Watch the runs of a flow: Prefect's hooks write its state file and tell the webhook."""
+"""Watch the runs of a flow: Prefect's hooks write its state file and notify the webhook."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ TEXT_LENGTH = 500
 def watched(
     name: str, *, description: str, timeout_seconds: float
 ) -> Callable[[Callable[P, R]], Flow[P, R]]:
-    """Make a function a flow whose runs are noted however they end, also by a kill."""
+    """Return a decorator for flows whose runs are recorded however they end, even if killed."""
     return flow(
         name=name,
         description=description,
@@ -38,7 +38,7 @@ def watched(
 
 
 def note(flow: Flow[..., Any], flow_run: FlowRun, state: State[Any]) -> None:
-    """Note the end of a run, and tell of it if it is the first failure."""
+    """Record the end of a run, and notify the webhook if it is the first failure."""
     now = time.time()
     began = flow_run.start_time
     ended(
@@ -62,9 +62,9 @@ def ended(
     duration_seconds: float | None,
     now: float,
 ) -> None:
-    """Write the state file of a flow and the episode of its failures; tell what is untold.
+    """Write a flow's state file and the incident of its failures, and post pending incidents.
 
-    Nothing that goes wrong here reaches the run: it has ended already.
+    Errors in here do not affect the run, which has ended already.
     """
     try:
         finished(folder, name, succeeded=succeeded, now=now, duration_seconds=duration_seconds)
@@ -79,4 +79,4 @@ def ended(
         )
         alerts.tell(folder, environment().alert_webhook_url, now)
     except OSError as error:
-        logger.error("the end of %s cannot be noted: %s", name, error)
+        logger.error("cannot record the end of %s: %s", name, error)

@@ -1,1 +1,5 @@
-"""Serve scores over HTTP: a thin BentoML service around ``volatility``."""
+"""Serve forecasts over HTTP: a thin BentoML service around ``volatility``."""
+
+from volatility.settings import disable_telemetry
+
+disable_telemetry()  # before importing BentoML or MLflow

@@ -1,6 +1,6 @@
-"""Define the BentoML service: load the model at start, mount the routes.
+"""Define the BentoML service: load the model at startup and mount the routes.
 
-``bentoml serve`` in the repository runs it; ``bentofile.yaml`` names it.
+Run it with ``bentoml serve`` in the repository; ``bentofile.yaml`` refers to it.
 """
 
 from __future__ import annotations
@@ -9,8 +9,8 @@ import os
 import sys
 from typing import Any
 
-# Nobody reads BentoML's traces unless an exporter is set up; they cost half of its time, and each
-# is kept for as long as its request might take. Unset or empty, the SDK would be on.
+# Without an exporter nothing reads BentoML's traces, yet they take half of its time, and each is
+# kept for as long as its request might take. The SDK is on by default, also if this is empty.
 os.environ.setdefault("OTEL_SDK_DISABLED", "true")
 
 import bentoml
@@ -23,24 +23,27 @@ from service.predictor import PACKAGED
 from service.protocol import protocol
 from service.security import Guard
 from service.state import State
-from volatility import packaging, settings
+from volatility import settings
+from volatility.registry import packaging
 
 try:
     state = State(settings.load())
     environment = settings.environment()
     state.guard = Guard(environment.volatility_api_key, state.settings.serving.rate_limit)
 except settings.SettingsError as error:
-    sys.exit(f"Error: {error}")  # one line, and no traceback of the server's
+    sys.exit(f"Error: {error}")  # one line instead of the server's traceback
+# BentoML has no setting for it, and uvicorn by itself believes every process of this machine.
+os.environ["FORWARDED_ALLOW_IPS"] = state.settings.serving.trusted_proxies
 
 
 class FrontedService(bentoml.Service):
-    """A BentoML service with a layer before all of BentoML's own."""
+    """Wrap a BentoML service in a layer that runs before all of BentoML's own."""
 
     __slots__ = ()
 
     def to_asgi(self, is_main: bool = True) -> Any:
-        """Give the application that a worker serves."""
-        # BentoML asks uvicorn for its automatic choice of a protocol, and has no setting for it.
+        """Return the application that a worker serves."""
+        # BentoML always uses uvicorn's "auto" protocol and has no setting to change it.
         protocols: dict[str, Any] = uvicorn.config.HTTP_PROTOCOLS
         protocols["auto"] = protocol(state)
         return Front(super().to_asgi(is_main), state)
@@ -50,22 +53,23 @@ class FrontedService(bentoml.Service):
     name="crypto_volatility",
     workers=environment.service_workers,
     traffic={"timeout": state.settings.serving.timeout_seconds},
-    # Counted, and logged a few times a second at most: see service/logs.py.
+    # Requests are counted, and refusals logged a few times per second at most: service/logs.py.
     logging={"access": {"enabled": False}},
     service_class=FrontedService,
 )
 @bentoml.asgi_app(application(state), path="/")
 class VolatilityService:
-    """Say how likely it is that volatility spikes within the next minute."""
+    """Forecast volatility over the next minutes and the probability of a spike."""
 
     def __init__(self) -> None:
-        from service import logs, memory, metrics  # in the worker: see their docstrings
+        from service import logs, metrics  # import in the worker only: see their docstrings
         from service.reload import Reload
+        from volatility import memory
 
         memory.bound()
         logs.configure()
         state.on_answer = metrics.count
-        state.on_reject = logs.told(metrics.reject)
+        state.on_reject = logs.with_log(metrics.reject)
         ticks.warm_up()
         reload = Reload(state, environment, metrics)
         if packaging.is_packaged(PACKAGED):

@@ -1,50 +1,58 @@
-"""Pass on what is to be served: the watcher writes it, the workers read it."""
+"""Exchange the model to serve: the watcher writes it, the workers read it."""
 
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
 
 import msgspec
 
+from volatility.files import write_whole
 from volatility.settings import Environment
 
 CURRENT = "current.json"
 
 
 class Current(msgspec.Struct, frozen=True):
-    """Say what is to be served.
+    """Represent the model to serve.
 
     Parameters
     ----------
     checked : float
-        When the registry was last asked [s since the epoch].
+        When the registry was last queried [s since the epoch].
     model : str
-        Folder of the model beside this file; empty: none.
+        Folder of the model, next to this file; empty if there is none.
+    reason : str
+        Why a variant other than ``ml`` serves; empty if ``ml`` does.
     registry : str
-        Why the registry cannot be used; empty: it can.
+        Why the registry is unavailable; empty if it is available.
     refused : str
-        Why the version that the registry wants is not served; empty: it is.
+        Why the version chosen by the registry is not served; empty if it is.
     refusals : int
         Versions refused so far.
     """
 
     checked: float = 0.0
     model: str = ""
+    reason: str = ""
     registry: str = ""
     refused: str = ""
     refusals: int = 0
 
 
 def folder_of(environment: Environment, base: Path) -> Path:
-    """Give the folder of what serves one alias of one model of one registry."""
-    asked = (environment.mlflow_tracking_uri, environment.model_name, environment.model_alias)
+    """Return the folder for one combination of registry, model name, alias and variant."""
+    asked = (
+        environment.mlflow_tracking_uri,
+        environment.model_name,
+        environment.model_alias,
+        environment.model_variant,
+    )
     return base / hashlib.sha256("\0".join(asked).encode()).hexdigest()[:16]
 
 
 def read_current(folder: Path) -> Current:
-    """Read what is to be served; nothing where nobody has said so yet."""
+    """Read the model to serve; return an empty ``Current`` if it is missing or damaged."""
     try:
         return msgspec.json.decode((folder / CURRENT).read_bytes(), type=Current)
     except (OSError, msgspec.MsgspecError):
@@ -52,7 +60,5 @@ def read_current(folder: Path) -> Current:
 
 
 def write_current(folder: Path, current: Current) -> None:
-    """Say what is to be served, at once and as a whole."""
-    temporary = folder / f".{CURRENT}.{os.getpid()}"
-    temporary.write_bytes(msgspec.json.encode(current))
-    temporary.replace(folder / CURRENT)
+    """Write the model to serve, atomically."""
+    write_whole(folder / CURRENT, msgspec.json.encode(current))

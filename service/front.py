@@ -1,4 +1,4 @@
-"""Stand before BentoML's layers: guard the routes that score, add headers to every answer."""
+"""Guard the scoring routes ahead of BentoML's layers, and add headers to every response."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 from service.security import GUARDED, HEADERS
 from service.state import State
 
-ADMITTED = "volatility_admitted"  # in the scope's state: the guard has seen this request
+ADMITTED = "volatility_admitted"  # key in the scope's state: the guard has admitted this request
 JSON_HEADERS = [(b"content-type", b"application/json"), *HEADERS]
 
 
@@ -17,16 +17,16 @@ class Front:
     Parameters
     ----------
     app
-        What answers the requests.
+        ASGI application that handles the requests.
     state : State
-        The one that its routes use.
+        State that its routes use.
     """
 
     def __init__(self, app: Any, state: State) -> None:
         self.app, self.state = app, state
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Refuse one request, or pass it on."""
+        """Refuse a request or pass it on."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -46,14 +46,14 @@ async def _respond(send: Any, status: int, content: bytes) -> None:
 
 
 def _with_headers(send: Any) -> Any:
-    """Add the headers that every answer carries, where it has none of its own."""
+    """Add the standard headers to a response unless it already sets them."""
 
     async def send_with_headers(message: Any) -> None:
         if message["type"] == "http.response.start":
-            there = {name.lower() for name, _ in message["headers"]}
+            present = {name.lower() for name, _ in message["headers"]}
             message["headers"] = [
                 *message["headers"],
-                *(header for header in HEADERS if header[0] not in there),
+                *(header for header in HEADERS if header[0] not in present),
             ]
         await send(message)
 

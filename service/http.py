@@ -1,6 +1,6 @@
-"""Answer the routes: an ASGI application that BentoML mounts.
+"""Implement the routes as an ASGI application that BentoML mounts.
 
-It is separate from ``@bentoml.api`` for the reasons in ``docs/adr/0002-routes-in-asgi.md``.
+``docs/adr/0002-routes-in-asgi.md`` explains why it does not use ``@bentoml.api``.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from service.openapi import document
 from service.security import DOCS_POLICY
 from service.state import State
 from service.ticks import MAX_BYTES, decode_ticks, feature_rows
-from service.wire import BYTES_PER_ROW, Answer, RequestError, decode_rows
+from service.wire import BYTES_PER_ROW, Answer, RequestError, decode_request, shorten
 
 DOCS = Path(__file__).parent / "docs.html"
-TICK_THREADS = 2  # requests of many ticks that are worked on at once
+TICK_THREADS = 2  # tick requests processed at the same time
 
 encode = msgspec.json.Encoder().encode
 
@@ -39,7 +39,8 @@ async def predict(request: Request) -> Response:
     explain = _explain(request)
     body = await _body(request, (max_rows + 1) * BYTES_PER_ROW)
     started = perf_counter()
-    answer = served.predict(decode_rows(body, max_rows), started, explain=explain)
+    rows, symbol = decode_request(body, max_rows)
+    answer = served.predict(rows, symbol, started, explain=explain)
     state.on_answer(answer, "/predict")
     return _json(answer)
 
@@ -53,53 +54,57 @@ async def predict_ticks(request: Request) -> Response:
 
     def work() -> Answer:
         started = perf_counter()
-        settings = state.settings
-        rows = feature_rows(decode_ticks(body), settings.features, settings.serving.max_rows)
-        return served.predict(rows, started, explain=explain)
+        records = decode_ticks(body)
+        # Use the feature settings of the model's training, not those of the local params.yaml.
+        features, max_rows = served.bundle.specification.features, state.settings.serving.max_rows
+        steps, rows = feature_rows(records, features, max_rows)
+        return served.predict(
+            rows, records[0].symbol, started, explain=explain, steps=steps.tolist()
+        )
 
-    # Seconds of work for a long request: the event loop must not wait for it.
+    # A long request takes seconds of work, which must not block the event loop.
     answer = await anyio.to_thread.run_sync(work, limiter=_tick_limiter(request))
     state.on_answer(answer, "/predict/ticks")
     return _json(answer)
 
 
 async def health(request: Request) -> Response:
-    """Answer 200 only when a model is loaded and answers."""
+    """Return 200 only if a model is loaded and works."""
     status, body = _state(request).health()
     return _json(body, status)
 
 
 async def version(request: Request) -> Response:
-    """Describe the model that serves."""
+    """Describe the serving model."""
     return _json(_state(request).require().describe())
 
 
 async def docs(_: Request) -> Response:
-    """Show the interactive documentation; nothing of it comes from elsewhere."""
+    """Show the interactive documentation, which loads nothing from other hosts."""
     return FileResponse(DOCS, headers={"content-security-policy": DOCS_POLICY})
 
 
 async def openapi(request: Request) -> Response:
-    """Give the OpenAPI document."""
+    """Return the OpenAPI document."""
     return _json(document(_state(request).settings.serving.max_rows))
 
 
 async def refuse(request: Request, error: Exception) -> Response:
-    """Answer a refused request with its JSON body."""
+    """Return the JSON error of a refused request."""
     assert isinstance(error, RequestError)
     _state(request).on_reject(error.reason)
     return Response(error.body(), error.status, media_type="application/json")
 
 
 async def refuse_method(_: Request, error: Exception) -> Response:
-    """Answer a wrong method in JSON too."""
+    """Return a JSON error for an unsupported method."""
     assert isinstance(error, HTTPException)
     body = {"error": error.detail, "row": None, "field": None}
     return _json(body, error.status_code, error.headers)
 
 
 def application(state: State) -> Starlette:
-    """Make the ASGI application around a state."""
+    """Build the ASGI application around a state."""
     routes: dict[tuple[str, str], Callable[[Request], Awaitable[Response]]] = {
         ("POST", "/predict"): predict,
         ("POST", "/predict/ticks"): predict_ticks,
@@ -107,13 +112,15 @@ def application(state: State) -> Starlette:
         ("GET", "/version"): version,
         ("GET", "/docs"): docs,
         ("GET", "/docs.json"): openapi,
-        ("GET", "/"): docs,  # BentoML's own page loads a tracker
+        ("GET", "/"): docs,  # instead of BentoML's own page, which loads a tracker
     }
     app = Starlette(
         routes=[Route(path, route, methods=[method]) for (method, path), route in routes.items()],
         exception_handlers={RequestError: refuse, HTTPException: refuse_method},
     )
     app.state.service = state
+    # Behind a proxy a redirect would name this server's own address, and by http.
+    app.router.redirect_slashes = False
     return app
 
 
@@ -123,7 +130,7 @@ def _state(request: Request) -> State:
 
 
 def _tick_limiter(request: Request) -> anyio.CapacityLimiter:
-    """Give the limiter of this event loop."""
+    """Return the limiter of this event loop."""
     state = request.app.state
     if not hasattr(state, "tick_limiter"):
         state.tick_limiter = anyio.CapacityLimiter(TICK_THREADS)
@@ -132,15 +139,19 @@ def _tick_limiter(request: Request) -> anyio.CapacityLimiter:
 
 
 def _explain(request: Request) -> bool:
-    """Tell whether reasons are asked for."""
+    """Read the query parameter ``explain``."""
     text = request.query_params.get("explain", "false").lower()
     if text not in ("true", "false"):
-        raise RequestError(422, "not_a_request", "explain is neither true nor false")
+        raise RequestError(422, "not_a_request", "explain must be true or false")
     return text == "true"
 
 
 async def _body(request: Request, limit: int) -> bytes:
-    """Read the body, and stop reading above ``limit`` bytes."""
+    """Read the body; stop and refuse it above ``limit`` bytes, or if it is compressed."""
+    encoding = request.headers.get("content-encoding", "identity")
+    if encoding.lower() != "identity":
+        message = f"content-encoding {shorten(encoding)} is not supported: send the body as it is"
+        raise RequestError(415, "encoding", message)
     chunks, size = [], 0
     try:
         async for chunk in request.stream():
@@ -150,7 +161,9 @@ async def _body(request: Request, limit: int) -> bytes:
                 raise RequestError(413, "too_large", message)
             chunks.append(chunk)
     except ClientDisconnect:
-        raise RequestError(400, "disconnected", "the client left before the body's end") from None
+        raise RequestError(
+            400, "disconnected", "the client disconnected before the end of the body"
+        ) from None
     return b"".join(chunks)
 
 

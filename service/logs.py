@@ -1,4 +1,4 @@
-"""Write the log as one JSON object a line, and of refused requests a few a second at most."""
+"""Log one JSON object per line, and at most a few refused requests per second."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ logger = logging.getLogger("bentoml.volatility")
 
 
 def configure() -> None:
-    """Replace BentoML's handlers, in this worker: it sets its own before the service starts."""
+    """Replace the handlers that BentoML set up in this worker before the service started."""
     handler = logging.StreamHandler()
     handler.setFormatter(
         JsonFormatter(
@@ -26,13 +26,13 @@ def configure() -> None:
     for name in ("", "bentoml", "bentoml.access", "uvicorn", "uvicorn.error", "uvicorn.access"):
         one = logging.getLogger(name)
         one.handlers = [handler] if not name else []
-        # Without a handler in reach uvicorn does not even make the lines of its access log.
+        # Without a reachable handler, uvicorn does not even format its access log lines.
         one.propagate = name != "uvicorn.access"
     logging.getLogger().setLevel(logging.INFO)
 
 
-def told(count: Callable[[str], None]) -> Callable[[str], None]:
-    """Give a function that counts each refused request, and logs some of them."""
+def with_log(count: Callable[[str], None]) -> Callable[[str], None]:
+    """Return a function that counts every refused request and logs some of them."""
     second, lines, silent = 0, 0, 0
 
     def refused(reason: str) -> None:

@@ -1,7 +1,7 @@
-"""Count and time what the service does, for Prometheus.
+"""Export the service's counts and timings to Prometheus.
 
-Import it in a worker, not before: prometheus_client decides at its first import whether it
-shares its values between processes, from an environment variable that BentoML sets.
+Import this module only in a worker: at its first import, prometheus_client decides whether to
+share values between processes, based on an environment variable that BentoML sets.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ MODEL = ("model_version", "model_variant")
 _predictions = Counter("volatility_predictions", "Rows scored.", MODEL)
 _spikes = Counter("volatility_spikes", "Rows scored at or above the threshold.", MODEL)
 _strange = Counter(
-    "volatility_out_of_distribution_rows", "Rows outside what the model was trained on.", MODEL
+    "volatility_out_of_distribution_rows", "Rows outside the range of the training data.", MODEL
 )
 _rejected = Counter("volatility_rejected_requests", "Requests refused.", ("reason",))
 _latency = Histogram(
     "volatility_prediction_latency_seconds",
-    "Time from a request's body to its scores.",
+    "Time from the request body to the scores.",
     ("route",),
     buckets=LATENCY_BUCKETS,
 )
@@ -36,7 +36,7 @@ _scores = Histogram(
 )
 _info = Gauge(
     "volatility_model_info",
-    "1 for the model that serves.",
+    "1 for the serving model.",
     ("model_name", "model_version", "model_variant", "alias"),
     multiprocess_mode="livemax",
 )
@@ -44,23 +44,25 @@ _info = Gauge(
 
 _refused = Gauge(
     "volatility_refused_models",
-    "Versions refused since the start, for their files or their self-test.",
+    "Versions refused since startup because of damaged files or a failed self-test.",
     multiprocess_mode="livemax",
 )
 _degraded = Gauge(
     "volatility_degraded",
-    "1 while it is so, by cause: registry away, version refused, model stale.",
+    "1 while degraded: registry unavailable, version refused, alias missing or model stale.",
     ("cause",),
     multiprocess_mode="livemax",
 )
 _age = Gauge(
-    "volatility_model_age_seconds", "Time since the model was trained.", multiprocess_mode="livemax"
+    "volatility_model_age_seconds",
+    "Age of the newest row that the model was trained on.",
+    multiprocess_mode="livemax",
 )
-CAUSES = ("registry", "refused", "stale")
+CAUSES = ("registry", "refused", "alias", "stale")
 
 
 class _Children:
-    """Hold what a model's answers are counted with: looking them up by label costs 10 µs."""
+    """Cache the labelled metrics of one model: looking them up by label takes 10 µs."""
 
     def __init__(self, version: str, variant: str) -> None:
         labels = (version, variant)
@@ -76,7 +78,7 @@ _shown: list[tuple[str, ...]] = []
 
 
 def show_model(served: Served) -> None:
-    """Name the model that serves, and no longer the one before it."""
+    """Set the info metric to the serving model, and clear that of the previous one."""
     model = served.model
     labels = (model.name, model.version, served.variant, model.alias or "")
     for before in _shown:
@@ -86,7 +88,7 @@ def show_model(served: Served) -> None:
 
 
 def show_health(state: State) -> None:
-    """Tell of the model's age, and of what is wrong although it serves."""
+    """Set the metrics of the model's age and of degradation by cause."""
     _, body = state.health()
     for cause in CAUSES:
         _degraded.labels(cause).set(cause in body.get("warnings", {}))
@@ -95,12 +97,12 @@ def show_health(state: State) -> None:
 
 
 def refused(versions: int) -> None:
-    """Tell how many versions were refused so far."""
+    """Set the number of versions refused so far."""
     _refused.set(versions)
 
 
 def count(answer: Answer, route: str) -> None:
-    """Count one answer."""
+    """Count one response."""
     key = (answer.model_version, answer.model_variant)
     children = _of_model.get(key)
     if children is None:
@@ -115,5 +117,5 @@ def count(answer: Answer, route: str) -> None:
 
 
 def reject(reason: str) -> None:
-    """Count one refused request; ``reason`` is one of a few words."""
+    """Count one refused request; ``reason`` takes only a few values."""
     _rejected.labels(reason).inc()

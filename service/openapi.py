@@ -11,13 +11,13 @@ from service.ticks import MAX_TICKS
 
 TITLE = "Crypto volatility service"
 DESCRIPTION = """\
-How likely is it that the volatility of a symbol spikes within the next minute?
+How volatile will a symbol be over the next minutes, and how likely is a spike?
 
 - A feature that is left out is *missing* to the model, never zero.
-- `GET /version` says which model answers, and lists the features with their units.
-- Whoever sets `VOLATILITY_API_KEY` for the service closes the two routes that score: send the key
+- `GET /version` describes the serving model and lists the features with their units.
+- If the service runs with `VOLATILITY_API_KEY` set, the two scoring routes require the key: send it
   as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. All other routes stay open.
-- Every refusal is JSON and names the row and the field at fault, where there are such.
+- Every error is JSON and names the invalid row and field where applicable.
 """
 JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
 
@@ -27,39 +27,47 @@ _REFUSALS = {
         examples.error("the body is not JSON: Input data was truncated"),
     ),
     "401": (
-        "The API key is missing or wrong, where VOLATILITY_API_KEY is set.",
+        "The API key is missing or wrong (only if VOLATILITY_API_KEY is set).",
         examples.error(
             "the API key is missing or wrong: send `Authorization: Bearer KEY`",
         ),
     ),
     "413": (
-        "Too many rows or ticks, or too many bytes.",
+        "The request has too many rows, ticks or bytes.",
         examples.error("1001 rows are too many: at most 1000 a request"),
     ),
+    "415": (
+        "The body is compressed.",
+        examples.error("content-encoding gzip is not supported: send the body as it is"),
+    ),
     "422": (
-        "A row, a field or the query is at fault; the body names it.",
+        "A row, a field or the query string is invalid; the body names it.",
         examples.error(
             "spread is not a finite number: leave out what is missing", row=1, field="spread"
         ),
     ),
     "429": (
-        "Too many requests of this client, where serving.rate_limit is set.",
+        "Too many requests from this client (only if serving.rate_limit is set).",
         examples.error("too many requests: at most 100 per 1 second"),
+    ),
+    "431": (
+        "The headers are too large.",
+        examples.error("the head of the request is too large: at most 65536 bytes"),
     ),
     "503": ("No model is loaded.", examples.NO_MODEL),
 }
 
 
 def document(max_rows: int) -> dict[str, Any]:
-    """Give the OpenAPI 3.0 document of the service; a request has at most ``max_rows`` rows."""
+    """Return the OpenAPI 3.0 document for requests of at most ``max_rows`` rows."""
     return {
         "openapi": "3.0.3",
         "info": {"title": TITLE, "description": DESCRIPTION, "version": _installed()},
         "servers": [{"url": "."}],
         "tags": [
-            {"name": "Scores", "description": "What the service is for."},
-            {"name": "Service", "description": "What serves, how healthy it is, what it offers."},
-            {"name": "Infrastructure", "description": "For probes and scrapers."},
+            {"name": "Scores", "description": "Request forecasts."},
+            {"name": "Service", "description": "Serving model, health and documentation."},
+            {"name": "Infrastructure", "description": "Endpoints for probes and scrapers."},
         ],
         "paths": {**_scores(max_rows), **_service(), **_infrastructure()},
         "components": {
@@ -75,17 +83,17 @@ def document(max_rows: int) -> dict[str, Any]:
 def _scores(max_rows: int) -> dict[str, Any]:
     return {
         "/predict": _scoring(
-            "Score feature rows",
-            f"At most {max_rows} rows a request; a row may carry any of the features.",
+            "Forecast from feature rows",
+            f"Send up to {max_rows} rows of one symbol; a row may contain any subset of features.",
             _content(reference("Rows"), rows=examples.ROWS),
         ),
         "/predict/ticks": _scoring(
-            "Score raw ticks",
-            f"Ticks and heartbeats of one symbol, in order of arrival, at most {MAX_TICKS}; a "
-            "heartbeat has no price, bid or ask. The answer covers the newest steps of one second "
-            f"that they close, at most {max_rows}, from the first one on whose baseline is warm. "
-            "Features need up to 1,800 s of ticks, and at least 300 s: with fewer, such as in the "
-            "example, the answer is 422.",
+            "Forecast from raw ticks",
+            f"Send up to {MAX_TICKS} ticks and heartbeats of one symbol in order of arrival; a "
+            "heartbeat has no price, bid or ask. The response has one row, with its time, for each "
+            f"warm step among the newest {max_rows} one-second steps that the ticks close. A step "
+            "is warm after 300 s of ticks; features look back up to 1,800 s. With a shorter "
+            "history, as in the example, the response is 422.",
             _content(reference("Ticks"), ticks=examples.TICKS),
         ),
     }
@@ -95,49 +103,58 @@ def _service() -> dict[str, Any]:
     return {
         "/health": _reading(
             "Service",
-            "Answer 200 only if a model is loaded and answers",
+            "Return 200 only if a model is loaded and works",
             _answer(
-                "A model answers.",
+                "A model is loaded and works.",
                 _content(reference("Health"), ok=examples.HEALTH, degraded=examples.DEGRADED),
             ),
             _answer(
-                "No model answers.", _content(reference("Unavailable"), none=examples.UNAVAILABLE)
+                "No working model is loaded.",
+                _content(reference("Unavailable"), none=examples.UNAVAILABLE),
             ),
         ),
         "/version": _reading(
             "Service",
-            "Describe the model that serves: training, threshold, features, packages",
-            _answer("The model.", _content(reference("Version"), champion=examples.VERSION)),
+            "Describe the serving model: forecast, training, threshold, features, packages",
+            _answer(
+                "The serving model.", _content(reference("Version"), champion=examples.VERSION)
+            ),
             _answer(_REFUSALS["503"][0], _content(reference("Error"), none=examples.NO_MODEL)),
         ),
         "/docs": _reading(
-            "Service", "Show this page", _answer("The page.", {HTML: {"schema": STRING}})
+            "Service",
+            "Show the interactive documentation",
+            _answer("The documentation page.", {HTML: {"schema": STRING}}),
         ),
         "/docs.json": _reading(
             "Service",
-            "Give this document",
-            _answer("OpenAPI 3.0.", _content({"type": "object"}, head={"openapi": "3.0.3"})),
+            "Return this document",
+            _answer(
+                "The OpenAPI 3.0 document.", _content({"type": "object"}, head={"openapi": "3.0.3"})
+            ),
         ),
     }
 
 
 def _infrastructure() -> dict[str, Any]:
-    """Describe BentoML's own routes, whose refusals are plain text."""
-    nothing = _answer("Yes.", _text("\n"))
+    """Describe BentoML's own routes, whose errors are plain text."""
+    nothing = _answer("Yes; the body is empty.", _text("\n"))
     return {
         "/metrics": _reading(
             "Infrastructure",
-            "Metrics for Prometheus",
-            _answer("Prometheus text format.", _text(examples.METRICS)),
+            "Return metrics for Prometheus",
+            _answer("Metrics in the Prometheus text format.", _text(examples.METRICS)),
             plain=True,
         ),
-        "/livez": _reading("Infrastructure", "Whether the process lives", nothing, plain=True),
+        "/livez": _reading(
+            "Infrastructure", "Check whether the process is alive", nothing, plain=True
+        ),
         "/readyz": _reading(
             "Infrastructure",
-            "Whether requests can be sent",
+            "Check that the service is ready for requests",
             nothing,
             _answer(
-                "No model answers.",
+                "No working model is loaded.",
                 _text("Service is not ready because .__is_ready__() returns False."),
             ),
             plain=True,
@@ -146,7 +163,7 @@ def _infrastructure() -> dict[str, Any]:
 
 
 def _content(schema: dict[str, Any], **shown: Any) -> dict[str, Any]:
-    """Describe JSON content, with examples by name."""
+    """Describe JSON content with named examples."""
     values = {name: {"value": value} for name, value in shown.items()}
     return {JSON: {"schema": schema, "examples": values}}
 
@@ -162,12 +179,15 @@ def _answer(description: str, content: dict[str, Any]) -> dict[str, Any]:
 def _method_refused(allowed: str, *, plain: bool = False) -> dict[str, Any]:
     text = "Method Not Allowed"
     content = _text(text) if plain else _content(reference("Error"), refused=examples.error(text))
-    allow = {"schema": {**STRING, "example": allowed}, "description": "The methods there are."}
-    return {**_answer("Another method.", content), "headers": {"Allow": allow}}
+    allow = {"schema": {**STRING, "example": allowed}, "description": "Supported methods."}
+    return {**_answer("The method is not supported.", content), "headers": {"Allow": allow}}
 
 
 def _scoring(summary: str, description: str, body: dict[str, Any]) -> dict[str, Any]:
-    answers = _content(reference("Answer"), scores=examples.ANSWER, explained=examples.EXPLAINED)
+    shown = {"scores": examples.ANSWER, "explained": examples.EXPLAINED}
+    if "ticks" in summary:
+        shown = {name: {**value, "steps": examples.STEPS} for name, value in shown.items()}
+    answers = _content(reference("Answer"), **shown)
     return {
         "post": {
             "tags": ["Scores"],
@@ -180,7 +200,7 @@ def _scoring(summary: str, description: str, body: dict[str, Any]) -> dict[str, 
                     "in": "query",
                     "required": False,
                     "schema": {**BOOLEAN, "default": False},
-                    "description": "Give each row's reasons too: at most 1 ms a row.",
+                    "description": "Add reasons for each row, which takes at most 1 ms per row.",
                 }
             ],
             "requestBody": {"required": True, "content": body},
@@ -192,7 +212,7 @@ def _scoring(summary: str, description: str, body: dict[str, Any]) -> dict[str, 
                 },
                 "405": _method_refused("POST"),
                 "504": _answer(
-                    "The work took longer than serving.timeout_seconds.",
+                    "The request took longer than serving.timeout_seconds.",
                     _content(reference("Timeout"), late=examples.TIMEOUT),
                 ),
             },
@@ -217,5 +237,5 @@ def _reading(
 def _installed() -> str:
     try:
         return importlib.metadata.version("volatility-service")
-    except importlib.metadata.PackageNotFoundError:  # in a Bento the sources are not installed
+    except importlib.metadata.PackageNotFoundError:  # a Bento contains the sources, not the package
         return "unknown"

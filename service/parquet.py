@@ -1,4 +1,4 @@
-"""Cut a Parquet file into requests that a service answers, and write the answers to another."""
+"""Split a Parquet file into requests to a service, and write the responses to another file."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -16,71 +16,66 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from service.client import ClientError, Limits, Scores
-from volatility.baselines import BASELINE
-from volatility.columns import to_records
-from volatility.feature_table import FEATURE_NAMES, INDEX
-from volatility.features import TICK_COLUMNS, feature_batches
-from volatility.kernel_state import SECOND
-from volatility.recordings import REQUIRED
+from volatility.features import FEATURE_NAMES
+from volatility.records import TICK_SCHEMA, Heartbeat, encode, to_records
 from volatility.settings import Features
-from volatility.tick import TICK_SCHEMA, Heartbeat, encode
+from volatility.sources import REQUIRED
+from volatility.units import SECOND, Integers
 
-Integers = npt.NDArray[np.int64]
-
-KEPT = ("symbol", "time")  # columns of feature rows that go to the output as they are
-GROUP_ROWS = 65_536  # rows at which the output's row groups are written
+KEPT = ("symbol", "time")  # columns of feature rows that are copied to the output
+GROUP_ROWS = 65_536  # rows per row group of the output
 
 
 @dataclass(frozen=True)
 class Request:
-    """Hold one request, and how to read its answer.
+    """Represent one request and how to read its response.
 
     Parameters
     ----------
     body : bytes
-        JSON; empty where there is nothing to ask.
+        JSON.
     records : int
-        Rows or ticks of the file that are done with it.
+        Number of rows or ticks of the file that this request completes.
     place : callable
-        Gives the file's row, counted from 0, for a row of the request.
+        Maps a row of the request to the row of the file, counted from 0.
     table : callable
-        Lays an answer out as rows of the output.
+        Converts a response to rows of the output; returns None if other responses come first.
     """
 
     body: bytes
     records: int
     place: Callable[[int], int]
-    table: Callable[[Scores], pa.Table]
+    table: Callable[[Scores], pa.Table | None]
 
 
 def open_source(path: Path, limits: Limits, features: Features) -> Rows | Ticks:
-    """Open a file of feature rows or of ticks; its columns say which.
+    """Open a file of feature rows or of ticks, which its columns distinguish.
 
     Raises
     ------
     ClientError
-        When it is neither, or no Parquet file.
+        If it is neither, or not a Parquet file.
     """
     try:
         file = pq.ParquetFile(path)
     except (pa.ArrowInvalid, OSError) as error:
-        raise ClientError(f"{path} is no Parquet file: {error}") from error
+        raise ClientError(f"{path} is not a Parquet file: {error}") from error
     columns = set(file.schema_arrow.names)
     ticks, rows = columns.issuperset(REQUIRED), not columns.isdisjoint(FEATURE_NAMES)
     if ticks == rows:
         kind = "both" if ticks else "neither"
         raise ClientError(
-            f"{path} holds {kind} feature rows {'and' if ticks else 'nor'} ticks: rows have "
-            f"features as columns (GET /version lists them), ticks have {', '.join(REQUIRED)}"
+            f"{path} contains {kind} feature rows {'and' if ticks else 'nor'} ticks: rows need "
+            f"feature columns (see GET /version), ticks need {', '.join(REQUIRED)}"
         )
     return Ticks(path, file, limits, features) if ticks else Rows(path, file, limits)
 
 
 class Rows:
-    """Cut feature rows into requests.
+    """Split feature rows into requests.
 
-    A feature without a column, null and NaN are missing. Other columns than ``KEPT`` are refused:
-    a misspelt feature would be missing too, and nobody would know.
+    A feature without a column is missing, as are null and NaN. Unknown columns other than ``KEPT``
+    are refused: a misspelt feature would otherwise be silently treated as missing.
     """
 
     route: Literal["/predict"] = "/predict"
@@ -91,52 +86,81 @@ class Rows:
         for field in schema:
             known = field.name in FEATURE_NAMES
             if not known and field.name not in KEPT:
-                raise ClientError(f"{path}: column {field.name!r} is no feature: leave it out")
+                raise ClientError(f"{path}: column {field.name!r} is not a feature: remove it")
             if known and not _is_number(field.type):
-                raise ClientError(f"{path}: column {field.name!r} holds no numbers: {field.type}")
+                raise ClientError(f"{path}: column {field.name!r} is not numeric: {field.type}")
         self.total = file.metadata.num_rows
         self._path, self._file, self._size = path, file, limits.rows
         self._kept = [name for name in KEPT if name in schema.names]
         self._features = [name for name in FEATURE_NAMES if name in schema.names]
 
     def requests(self) -> Iterator[Request]:
-        """Give the requests, in order."""
+        """Yield the requests in order; each has rows of one symbol."""
         start = 0
         for batch in self._file.iter_batches(self._size):
-            first = start
+            parts = self._by_symbol(batch)
+            answers: list[tuple[Integers, pa.Table]] = []
+            for symbol, mine in parts:
 
-            def place(row: int, first: int = first) -> int:
-                return first + row
+                def place(row: int, first: int = start, mine: Integers = mine) -> int:
+                    return first + int(mine[row])
 
-            def table(answer: Scores, batch: pa.RecordBatch = batch) -> pa.Table:
-                if len(answer.scores) != len(batch):
-                    raise ClientError(
-                        f"{len(batch)} rows got {len(answer.scores)} scores: check --url"
-                    )
-                kept = {name: batch.column(name) for name in self._kept}
-                return _answered(kept, answer, np.arange(len(batch)))
+                def table(
+                    answer: Scores,
+                    batch: pa.RecordBatch = batch,
+                    mine: Integers = mine,
+                    answers: list[tuple[Integers, pa.Table]] = answers,
+                    count: int = len(parts),
+                ) -> pa.Table | None:
+                    if len(answer.scores) != len(mine):
+                        raise ClientError(
+                            f"{len(mine)} rows got {len(answer.scores)} scores: check --url"
+                        )
+                    key = {name: batch.column(name).take(pa.array(mine)) for name in self._kept}
+                    answers.append((mine, _answered(key, answer, np.arange(len(mine)))))
+                    if len(answers) < count:
+                        return None
+                    order = np.argsort(np.concatenate([places for places, _ in answers]))
+                    return pa.concat_tables([part for _, part in answers]).take(order)
 
-            yield Request(self._body(batch, first), len(batch), place, table)
+                body = self._body(batch.take(pa.array(mine)), symbol, start, mine)
+                yield Request(body, len(mine), place, table)
             start += len(batch)
 
-    def _body(self, batch: pa.RecordBatch, first: int) -> bytes:
+    def _by_symbol(self, batch: pa.RecordBatch) -> list[tuple[str | None, Integers]]:
+        """Return the row indices of each symbol; the symbol None collects rows without one."""
+        if "symbol" not in self._kept:
+            return [(None, np.arange(len(batch)))]
+        symbols = np.array(batch.column("symbol").cast(pa.string()).to_pylist(), dtype=object)
+        return [
+            (symbol, np.flatnonzero(symbols == symbol))
+            for symbol in dict.fromkeys(symbols.tolist())
+        ]
+
+    def _body(
+        self, batch: pa.RecordBatch, symbol: str | None, first: int, places: Integers
+    ) -> bytes:
         rows: list[dict[str, float]] = [{} for _ in range(len(batch))]
         for name in self._features:
             values = batch.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False)
-            endless = np.flatnonzero(np.isinf(values))
-            if len(endless):
-                raise ClientError(f"{self._path}: row {first + endless[0]}, {name}: is infinite")
+            infinite = np.flatnonzero(np.isinf(values))
+            if len(infinite):
+                row = first + places[infinite[0]]
+                raise ClientError(f"{self._path}: row {row}, {name}: is infinite")
             for place in np.flatnonzero(~np.isnan(values)).tolist():
                 rows[place][name] = float(values[place])
-        return msgspec.json.encode({"rows": rows})
+        request: dict[str, Any] = {"rows": rows}
+        if symbol is not None:
+            request["symbol"] = symbol
+        return msgspec.json.encode(request)
 
 
 class Ticks:
-    """Cut ticks into requests, symbol by symbol.
+    """Split ticks into requests, symbol by symbol.
 
-    A request asks for as many steps as the service answers, and brings along the ticks of the
-    feature memory before them: rows depend on nothing older, so that the scores are those of one
-    pass over all ticks, bit for bit. The kernel is run here too, to know which step is answered.
+    A request covers as many steps as the service returns at once, preceded by the ticks of the
+    feature memory. Rows depend on nothing older, so the scores are bit-identical to those of one
+    pass over all ticks. The response names its steps; those of earlier requests are dropped.
     """
 
     route: Literal["/predict/ticks"] = "/predict/ticks"
@@ -150,7 +174,7 @@ class Ticks:
         self._table = _as_ticks(path, file)
 
     def requests(self) -> Iterator[Request]:
-        """Give the requests, in order."""
+        """Yield the requests in order."""
         symbols = self._table.column("symbol").combine_chunks().dictionary_encode()
         codes = symbols.indices.to_numpy()
         for code, symbol in enumerate(symbols.dictionary.to_pylist()):
@@ -159,57 +183,39 @@ class Ticks:
 
     def _of_symbol(self, symbol: str, mine: Integers, ticks: pa.Table) -> Iterator[Request]:
         clock = np.maximum.accumulate(ticks.column("time").cast(pa.int64()).to_numpy())
-        asked = int(clock[0] - 1) // SECOND  # steps up to this one are done
-        last = int(clock[-1] - 1) // SECOND  # the newest step that the ticks close
+        asked = int(clock[0] - 1) // SECOND  # steps up to this one have been requested
+        last = int(clock[-1] - 1) // SECOND  # newest step that the ticks close
         bodies: deque[bytes] = deque()
-        first = stop = 0  # the ticks of ``bodies``
+        first = stop = 0  # range of ticks in ``bodies``
         while asked < last:
             before, done = first, stop
             first, stop, until = self._span(clock, asked, last, symbol)
             for _ in range(first - before):
                 bodies.popleft()
             bodies.extend(encode(record) for record in to_records(ticks.slice(done, stop - done)))
-            # It closes the newest step that is asked for, as the next tick would, and no other.
+            # Close the newest requested step, as the next tick would, and no later one.
             closing = Heartbeat(symbol, until * SECOND + 1)
-            steps, kept = self._steps(ticks.slice(first, stop - first), closing, asked)
             body = b'{"ticks":[' + b",".join([*bodies, encode(closing)]) + b"]}"
 
             def place(row: int, first: int = first) -> int:
                 return int(mine[min(first + row, len(mine) - 1)])
 
-            def table(answer: Scores, steps: Integers = steps, kept: Integers = kept) -> pa.Table:
-                if len(answer.scores) != len(steps):
+            def table(answer: Scores, asked: int = asked) -> pa.Table:
+                if len(answer.steps) != len(answer.scores):
                     raise ClientError(
-                        f"{symbol}: the service made {len(answer.scores)} rows of ticks that make "
-                        f"{len(steps)} here: params.yaml is not the service's"
+                        f"{len(answer.steps)} steps got {len(answer.scores)} scores: check --url"
                     )
+                steps = np.array(answer.steps, dtype=np.int64)
+                kept = np.flatnonzero(steps > asked * SECOND)
                 time = pa.array(steps[kept]).cast(TICK_SCHEMA.field("time").type)
-                key = {"symbol": pa.array([symbol] * len(kept)), "time": time}
+                key = {"symbol": pa.array([symbol] * len(kept), pa.string()), "time": time}
                 return _answered(key, answer, kept)
 
-            yield Request(body if len(kept) else b"", stop - done, place, table)
+            yield Request(body, stop - done, place, table)
             asked = until
 
-    def _steps(self, ticks: pa.Table, closing: Heartbeat, asked: int) -> tuple[Integers, Integers]:
-        """Give the steps that are answered, and the places of those that are new and warm."""
-        end = pa.Table.from_pylist(
-            [{"symbol": closing.symbol, "time": closing.time}], schema=TICK_SCHEMA
-        )
-        batches = pa.concat_tables([ticks, end]).select(list(TICK_COLUMNS)).to_batches()
-        built = [
-            (time.copy(), ~np.isnan(rows[:, INDEX[BASELINE]]))
-            for time, rows in feature_batches(batches, self._features)
-        ]
-        empty = (np.empty(0, np.int64), np.empty(0, np.bool_))
-        steps, warm = (
-            np.concatenate(parts)[-self._limits.rows :] for parts in zip(empty, *built, strict=True)
-        )
-        start = int(np.argmax(warm)) if warm.any() else len(warm)
-        steps, warm = steps[start:], warm[start:]
-        return steps, np.flatnonzero(warm & (steps > asked * SECOND))
-
     def _span(self, clock: Integers, asked: int, last: int, symbol: str) -> tuple[int, int, int]:
-        """Find the ticks [first, stop) that the steps after ``asked`` need, and the last step."""
+        """Find the ticks [first, stop) needed for the steps after ``asked``, and the last step."""
         memory = self._features.memory_seconds + 1
         first = int(np.searchsorted(clock, (asked - memory) * SECOND))
         until = min(asked + self._limits.rows, last)
@@ -226,7 +232,7 @@ class Ticks:
 
 
 class Writer:
-    """Write tables to a file that appears as a whole, and only at the end of a block that held."""
+    """Write tables to a file that is created atomically when the block ends without an error."""
 
     def __init__(self, path: Path) -> None:
         self.rows = 0
@@ -245,8 +251,8 @@ class Writer:
                 self._flush()
                 if self._writer is None:
                     raise ClientError(
-                        "there is nothing to score: no row, or no step with the history that its "
-                        "baseline needs (300 s)"
+                        "nothing to score: there are no rows, or no step has the 300 s of history "
+                        "that its baseline needs"
                     )
         finally:
             if self._writer is not None:
@@ -255,8 +261,10 @@ class Writer:
                     os.replace(self._temporary, self._path)
                 self._temporary.unlink(missing_ok=True)
 
-    def write(self, table: pa.Table) -> None:
+    def write(self, table: pa.Table | None) -> None:
         """Add rows."""
+        if table is None:
+            return
         self._pending.append(table)
         self._pending_rows += len(table)
         self.rows += len(table)
@@ -274,18 +282,25 @@ class Writer:
 
 
 def _answered(key: dict[str, pa.Array], answer: Scores, kept: npt.NDArray[np.int64]) -> pa.Table:
-    """Lay out some rows of an answer behind the columns that say what they are scores of."""
+    """Return the selected rows of a response as a table, preceded by the key columns."""
     rows = len(kept)
+    names = answer.forecasts[0].keys() if answer.forecasts else ()
+    forecasts = {
+        f"{field}_{name}": np.array([getattr(row[name], field) for row in answer.forecasts])[kept]
+        for field in ("volatility_bps", "spike_level_bps")
+        for name in names
+    }
     return pa.table(
         {
             **key,
+            **forecasts,
             "score": np.array(answer.scores)[kept],
             "spike": np.array(answer.spike)[kept],
             "out_of_distribution": np.array(answer.out_of_distribution)[kept],
             "threshold": np.full(rows, answer.threshold),
-            "model_name": pa.array([answer.model_name] * rows),
-            "model_version": pa.array([answer.model_version] * rows),
-            "model_variant": pa.array([answer.model_variant] * rows),
+            "model_name": pa.array([answer.model_name] * rows, pa.string()),
+            "model_version": pa.array([answer.model_version] * rows, pa.string()),
+            "model_variant": pa.array([answer.model_variant] * rows, pa.string()),
         }
     )
 
@@ -295,12 +310,12 @@ def _is_number(kind: pa.DataType) -> bool:
 
 
 def _as_ticks(path: Path, file: pq.ParquetFile) -> pa.Table:
-    """Read the tick columns as ``TICK_SCHEMA``; those that are not there are null."""
-    there = [field for field in TICK_SCHEMA if field.name in file.schema_arrow.names]
-    table = file.read(columns=[field.name for field in there])
+    """Read the tick columns as ``TICK_SCHEMA``; absent columns become null."""
+    present = [field for field in TICK_SCHEMA if field.name in file.schema_arrow.names]
+    table = file.read(columns=[field.name for field in present])
     columns = []
     for field in TICK_SCHEMA:
-        if field not in there:
+        if field not in present:
             columns.append(pa.nulls(len(table), field.type))
             continue
         column = table.column(field.name)

@@ -1,9 +1,9 @@
-"""Answer plain predictions where the HTTP parser hands them over, before a task is made of them.
+"""Answer plain predictions in the HTTP parser's callbacks, before a task is created for them.
 
-An ASGI server makes of each request a scope, a task, an event and messages, BentoML some layers
-more; decoding, scoring and counting a row take 20 µs. What is answered here is a
-``POST /predict`` whose body comes whole and is valid; anything else goes the normal way, as it
-came. See ``docs/adr/0008-plain-predictions-first.md``.
+For each request an ASGI server creates a scope, a task, an event and messages, and BentoML adds
+more layers, while decoding, scoring and counting a row take only 20 µs. This module answers a
+``POST /predict`` whose body arrives complete and is valid; any other request takes the normal
+path, unchanged. See ``docs/adr/0008-plain-predictions-first.md``.
 """
 
 from __future__ import annotations
@@ -18,11 +18,19 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from service.front import ADMITTED, JSON_HEADERS
 from service.http import encode
 from service.state import State
-from service.wire import RequestError, decode_rows
+from service.wire import RequestError, decode_request
 
-LONGEST = 1024 * 1024  # bytes of a body that is held until it is whole
-HELD_SECONDS = 1.0  # after which the normal way, with its timeout, waits for the rest
-# Behind a proxy the client's address is another, and who expects a word first must get it.
+LONGEST = 1024 * 1024  # bytes of a body that is held until it is complete
+HELD_SECONDS = 1.0  # after which the normal path, with its timeout, waits for the rest
+# Behind a proxy the client's address differs, and "Expect" requires an interim response.
+# Balancers reuse connections that were idle for up to a minute; one closed here meanwhile would
+# answer their client with 502.
+KEEP_ALIVE_SECONDS = 75
+# A head is kept in memory before anybody looks at the key.
+HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 10.0
+HEAD_REFUSAL = RequestError(
+    431, "head_too_large", f"the head of the request is too large: at most {HEAD_BYTES} bytes"
+)
 NOT_PLAIN = frozenset({b"x-forwarded-for", b"expect", b"upgrade", b"transfer-encoding"})
 HEAD = b"".join(b"%s: %s\r\n" % header for header in JSON_HEADERS)
 
@@ -30,68 +38,99 @@ logger = logging.getLogger("bentoml.volatility")
 
 
 def answer(state: State, body: bytes) -> bytes | None:
-    """Score a request; None where the normal way must say what is wrong with it."""
+    """Score a request; return None if the normal path must report an error."""
     served = state.served
     if served is None:
         return None
     started = perf_counter()
     try:
-        rows = decode_rows(body, state.settings.serving.max_rows)
-        found = served.predict(rows, started)
+        rows, symbol = decode_request(body, state.settings.serving.max_rows)
+        found = served.predict(rows, symbol, started)
         state.on_answer(found, "/predict")
         return encode(found)
     except RequestError:
         return None
-    except Exception:  # the parser would take it for a fault of the client's
-        logger.exception("a plain prediction failed; it goes the normal way")
+    except Exception:  # the parser would report it as an error of the client
+        logger.exception("plain prediction failed; passing the request to the normal path")
         return None
 
 
 class PlainFirst(HttpToolsProtocol):
-    """Uvicorn's protocol, with the shorter way; ``state`` is that of the application.
+    """Extend uvicorn's protocol with the shortcut; ``state`` is that of the application.
 
-    It overrides the callbacks of the HTTP parser. While a request is held, the base class knows
-    its headers alone.
+    It overrides the callbacks of the HTTP parser. While a request is held, the base class has
+    only seen its headers.
     """
 
     state: State
     _held: list[bytes] | None = None  # the body so far
     _timer: TimerHandle | None = None
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.timeout_keep_alive = KEEP_ALIVE_SECONDS  # BentoML has no setting for it
+        self._heading = True  # the head of a request is not complete
+        self._heads = 0  # that were
+        self._head_bytes = 0
+        self._head_timer: TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """Wait for the first head."""
+        super().connection_made(transport)
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close)
+
     def data_received(self, data: bytes) -> None:
-        """Wait for the rest of a request that has not come whole, but not for long."""
+        """Wait briefly for the rest of a request that has not arrived completely."""
+        heads = self._heads
         super().data_received(data)
+        if self._heading:
+            # Data that also ended another head is not counted: how much of it is unknown.
+            self._head_bytes = self._head_bytes + len(data) if heads == self._heads else 0
+            if self._head_bytes > HEAD_BYTES:
+                self._refuse_head()
+                return
+            if self._head_timer is None:
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close)
         if self._held is not None and self._timer is None:
             self._timer = self.loop.call_later(HELD_SECONDS, self._release)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget what is held."""
+        """Discard the held request."""
         self._take()
+        self._stop_head_timer()
         super().connection_lost(exc)
 
     def shutdown(self) -> None:
-        """Let a request that is held be answered before the connection ends."""
+        """Answer a held request before closing the connection."""
         if self._held is not None:
             self._release()
         super().shutdown()
 
+    def on_message_begin(self) -> None:
+        """Begin to read a head."""
+        self._heading, self._head_bytes = True, 0
+        super().on_message_begin()
+
     def on_headers_complete(self) -> None:
-        """Hold a request that may be plain."""
-        self._unset_keepalive_if_required()  # one in the same packet may have set it
+        """Keep a request that may be a plain prediction."""
+        self._heading = False
+        self._heads += 1
+        self._stop_head_timer()
+        self._unset_keepalive_if_required()  # a request in the same packet may have set it
         if self._may_be_plain():
             self._held = []
         else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Hold a piece of its body."""
+        """Keep a piece of the body."""
         if self._held is None:
             super().on_body(body)
         else:
             self._held.append(body)
 
     def on_message_complete(self) -> None:
-        """Answer it, or pass it on."""
+        """Answer the request or pass it on."""
         if self._held is not None:
             admitted = self._admitted()
             content = answer(self.state, b"".join(self._held)) if admitted else None
@@ -106,8 +145,8 @@ class PlainFirst(HttpToolsProtocol):
     def _may_be_plain(self) -> bool:
         if self.url != b"/predict" or self.parser.get_method() != b"POST":
             return False
-        # Answers leave in the order of the requests, and none while the client does not read.
-        cycle: Any = self.cycle  # None before the first
+        # Responses must keep the order of the requests and wait for a client that does not read.
+        cycle: Any = self.cycle  # None before the first request
         busy = cycle is not None and not cycle.response_complete
         if busy or self.flow.write_paused or self.transport.is_closing():
             return False
@@ -121,6 +160,25 @@ class PlainFirst(HttpToolsProtocol):
                 length = int(value)
         return 0 < length <= LONGEST
 
+    def _stop_head_timer(self) -> None:
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+    def _close(self) -> None:
+        """Close a connection on which no complete request head arrives in time."""
+        self._head_timer = None
+        self.transport.close()
+
+    def _refuse_head(self) -> None:
+        if self.transport.is_closing():
+            return
+        self.state.on_reject(HEAD_REFUSAL.reason)
+        body = HEAD_REFUSAL.body()
+        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n" + HEAD
+        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        self._close()
+
     def _admitted(self) -> bool:
         scope = {"headers": self.headers, "client": self.client}
         return self.state.guard.refusal(scope) is None
@@ -132,14 +190,14 @@ class PlainFirst(HttpToolsProtocol):
         return held or []
 
     def _release(self) -> None:
-        """Give the request to the normal way, as far as it has come."""
+        """Pass what has arrived of the request to the normal path."""
         held = self._take()
         super().on_headers_complete()
         for body in held:
             super().on_body(body)
 
     def _respond(self, content: bytes) -> None:
-        """Write the answer in one piece."""
+        """Write the response in one piece."""
         lines = [b"HTTP/1.1 200 OK\r\n"]
         for name, value in self.server_state.default_headers:
             lines += [name, b": ", value, b"\r\n"]
@@ -153,5 +211,5 @@ class PlainFirst(HttpToolsProtocol):
 
 
 def protocol(state: State) -> type[Any]:
-    """Give the protocol class of an application."""
+    """Return the protocol class of an application."""
     return type("PlainFirst", (PlainFirst,), {"state": state})

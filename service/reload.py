@@ -1,4 +1,4 @@
-"""Keep the model of this worker what the watcher says it should be."""
+"""Keep this worker's model in step with the watcher."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service import memory
 from service.current import folder_of, read_current
-from service.predictor import Served, choose
+from service.predictor import Served, load
 from service.state import State
+from volatility import memory, registry
 from volatility.registry import RegistryError
 from volatility.settings import Environment
 
@@ -24,34 +24,34 @@ logger = logging.getLogger("bentoml.volatility")
 
 BASE = Path("data/serving")
 POLL_SECONDS = 0.25
-FIRST_SECONDS = 60.0  # for the registry's first answer; some of it is the import of MLflow
-SILENT_SECONDS = 30.0  # without a look, the watcher hangs
+FIRST_SECONDS = 60.0  # wait for the registry's first answer, including the import of MLflow
+SILENT_SECONDS = 30.0  # without a check for so long, the watcher is considered hung
 
 
 class Reload:
-    """Swap the state's model when another is to be served; requests see the one or the other.
+    """Replace the state's model when another is to be served; each request sees one model.
 
     Parameters
     ----------
     state : State
     environment : Environment
     metrics
-        The module ``service.metrics``, which can be imported in a worker only.
+        The module ``service.metrics``, which must be imported in a worker only.
     """
 
     def __init__(self, state: State, environment: Environment, metrics: Any) -> None:
         self._state, self._environment, self._metrics = state, environment, metrics
         self._folder = Path()
         self._loaded = ""
-        self._told: dict[str, str] = {}
+        self._reported: dict[str, str] = {}
         self._watcher: subprocess.Popen[bytes] | None = None
 
     def load_packaged(self, folder: Path) -> None:
-        """Load the model that came along; it stays the one that serves."""
+        """Load the model packaged with the service, which is never replaced."""
         try:
-            self._swap(choose(self._environment, folder))
+            self._swap(load(self._environment, folder))
         except RegistryError as error:
-            # It starts all the same: /health and /predict then say what is wrong.
+            # Start anyway: /health and /predict then report the problem.
             self._state.problem = f"no model is loaded: {error}"
             logger.error("%s", self._state.problem)
 
@@ -71,29 +71,37 @@ class Reload:
         threading.Thread(target=self._follow, name="reload", daemon=True).start()
 
     def look(self) -> None:
-        """Do what the watcher says now."""
+        """Apply the watcher's current state."""
         current = read_current(self._folder)
         warnings: dict[str, str] = {}
         if current.checked and time.time() - current.checked > SILENT_SECONDS:
-            warnings["registry"] = "the registry has not been asked for half a minute"
+            warnings["registry"] = "the registry has not been queried for half a minute"
         if current.registry:
             warnings["registry"] = current.registry
         if current.refused:
             warnings["refused"] = current.refused
         if current.model and current.model != self._loaded:
             try:
-                self._swap(choose(self._environment, self._folder / current.model))
+                folder, reason = self._folder / current.model, current.reason or None
+                self._swap(load(self._environment, folder, reason=reason))
                 self._loaded = current.model
             except RegistryError as error:
                 warnings["refused"] = str(error)
+        served = self._state.served
+        missing = registry.missing_alias(self._environment, served.model) if served else None
+        if served and missing:
+            warnings["alias"] = (
+                f"no version has the alias {missing}: version {served.model.version} serves as "
+                f"{served.variant}; check MODEL_ALIAS"
+            )
         self._metrics.refused(current.refusals)
         for kind, text in warnings.items():
-            if self._told.get(kind) != text:
+            if self._reported.get(kind) != text:
                 logger.warning("%s", text)
-        for kind, text in self._told.items():
+        for kind, text in self._reported.items():
             if kind not in warnings:
-                logger.info("over: %s", text)
-        self._told = warnings
+                logger.info("resolved: %s", text)
+        self._reported = warnings
         self._state.warnings = warnings
         self._metrics.show_health(self._state)
         if self._state.served is None and warnings:
@@ -112,7 +120,7 @@ class Reload:
         )
         gc.collect()
         memory.trim()
-        gc.freeze()  # what stays is not looked at again: a full collection is a pause of 0.1 s
+        gc.freeze()  # exclude long-lived objects from collection: a full one pauses for 0.1 s
 
     def _follow(self) -> None:
         while True:
@@ -120,19 +128,19 @@ class Reload:
             try:
                 self._ensure_watcher()
                 self.look()
-            except Exception:  # the thread must not end: the service would never learn again
-                logger.exception("the watcher's word cannot be followed; trying again")
+            except Exception:  # the thread must not end, or the service would miss all updates
+                logger.exception("cannot apply the watcher's state; trying again")
                 time.sleep(SILENT_SECONDS)
 
     def _ensure_watcher(self) -> None:
-        """Start the watcher, and again should it have ended."""
+        """Start the watcher if it is not running."""
         if self._watcher is None or self._watcher.poll() is not None:
             command = [sys.executable, "-m", "service.watcher", str(self._folder), str(os.getpid())]
             self._watcher = subprocess.Popen(command, stdin=subprocess.DEVNULL)
 
 
 def _writable(folder: Path) -> Path:
-    """Give the folder, or one that vanishes with the machine where it cannot be made."""
+    """Return the folder, or a temporary one if it cannot be created."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):

@@ -1,4 +1,4 @@
-"""Decide who may ask for a score, and how often; name the headers that every answer carries."""
+"""Authenticate and rate-limit scoring requests, and define the headers of every response."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from limits.strategies import FixedWindowRateLimiter
 from service.wire import RequestError
 from volatility.settings import SettingsError
 
-# Health, version, metrics and docs stay open: probes and scrapers carry no key, and nothing there
-# is a score. See README, "Serving".
+# Health, version, metrics and docs stay open: probes and scrapers send no key, and these routes
+# return no scores. See README, "Serving".
 GUARDED = frozenset({"/predict", "/predict/ticks"})
 
 HEADERS = [
@@ -22,7 +22,7 @@ HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cache-control", b"no-store"),
 ]
-# The page of the documentation runs its own script, and nothing from elsewhere.
+# The documentation page runs its own script and loads nothing from other hosts.
 DOCS_POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data:; frame-ancestors 'none'"
@@ -30,19 +30,19 @@ DOCS_POLICY = (
 
 
 class Guard:
-    """Check the key and the rate of the guarded routes.
+    """Check the API key and the request rate on the guarded routes.
 
     Parameters
     ----------
     api_key : str
-        Key that clients must send; empty: none.
+        Key that clients must send; empty if none is required.
     rate_limit : str
-        Requests of one client address to one worker, such as ``100/second``; empty: any number.
+        Requests per client address and worker, such as ``100/second``; empty for no limit.
 
     Raises
     ------
     SettingsError
-        When the rate limit cannot be read.
+        If the rate limit is malformed.
     """
 
     def __init__(self, api_key: str = "", rate_limit: str = "") -> None:
@@ -58,12 +58,14 @@ class Guard:
             self._limiter = FixedWindowRateLimiter(MemoryStorage())
 
     def refusal(self, scope: Any) -> RequestError | None:
-        """Say why an ASGI request is refused; None where it is not."""
+        """Return the error for an ASGI request that must be refused, or None to admit it."""
+        known = not self._key or hmac.compare_digest(_given(scope), self._key)
         if self._rate is not None:
             client = (scope.get("client") or ("unknown", 0))[0]
-            if not self._limiter.hit(self._rate, client):
+            # Behind one address, strangers must not use up what is left to those with the key.
+            if not self._limiter.hit(self._rate, client, str(known)):
                 return RequestError(429, "rate_limit", f"too many requests: at most {self._rate}")
-        if self._key and not hmac.compare_digest(_given(scope), self._key):
+        if not known:
             return RequestError(
                 401,
                 "unauthorised",
@@ -73,7 +75,7 @@ class Guard:
 
 
 def _given(scope: Any) -> bytes:
-    """Give the key that the client sent, as a bearer token or as X-API-Key."""
+    """Return the key that the client sent, as a bearer token or as X-API-Key."""
     given = b""
     for name, value in scope["headers"]:
         if name == b"x-api-key":

@@ -1,11 +1,11 @@
-"""Hold what the routes share, and say how healthy it is."""
+"""Share state between the routes, and report its health."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 from service.predictor import Served
@@ -18,18 +18,18 @@ HOUR_SECONDS = 3600.0
 
 @dataclass
 class State:
-    """Hold the model that answers, and what is wrong.
+    """Represent the serving model and current problems.
 
     Parameters
     ----------
     settings : Settings
     guard : Guard
     served : Served, optional
-        Replaced as a whole, so that a request sees one model.
+        Replaced as a whole, so that each request sees one model.
     problem : str
         Why no model is loaded.
     warnings : dict of str to str
-        What is wrong although a model serves: by ``registry`` or ``refused``.
+        Problems while a model is serving, by ``registry`` or ``refused``.
     """
 
     settings: Settings
@@ -41,32 +41,34 @@ class State:
     on_reject: Callable[[str], None] = lambda *_: None
 
     def require(self) -> Served:
-        """Give the model, or refuse with 503."""
+        """Return the model, or raise a 503 error."""
         if self.served is None:
             raise RequestError(503, "no_model", self.problem)
         return self.served
 
     def healthy(self) -> bool:
-        """Tell whether a model is loaded and answers."""
+        """Check that a model is loaded and works."""
         return self.served is not None and self.served.answers()
 
     def age_hours(self) -> float:
-        """Give how long ago the model was trained; NaN without one."""
+        """Return the age of the model's newest training row [h]; NaN without a model."""
         if self.served is None:
             return math.nan
-        created = datetime.fromisoformat(self.served.bundle.specification.provenance.created)
-        return (datetime.now(UTC) - created).total_seconds() / HOUR_SECONDS
+        newest = self.served.bundle.specification.train_stop / 1e9
+        return (time.time() - newest) / HOUR_SECONDS
 
     def health(self) -> tuple[int, dict[str, Any]]:
-        """Give the status and the body of ``GET /health``."""
+        """Return the status and the body of ``GET /health``."""
         served = self.served
         if served is None or not served.answers():
             error = self.problem if served is None else "the model fails its self-test"
             return 503, {"status": "unavailable", "error": error}
         warnings = dict(self.warnings)
         age, limit = self.age_hours(), self.settings.serving.max_age_hours
-        if age > limit:
-            warnings["stale"] = f"trained {age:.0f} h ago; the limit is {limit:.0f} h"
+        if age > limit and not served.shipped:  # there is no newer prior to replace it
+            warnings["stale"] = (
+                f"the newest training row is {age:.0f} h old; the limit is {limit:.0f} h"
+            )
         return 200, {
             "status": "degraded" if warnings else "ok",
             "model_name": served.model.name,

@@ -1,4 +1,4 @@
-"""Turn the raw ticks of one request into feature rows, by the kernel that training used."""
+"""Build feature rows from the raw ticks of one request, with the kernel used in training."""
 
 from __future__ import annotations
 
@@ -7,15 +7,18 @@ import numpy as np
 import numpy.typing as npt
 
 from service.wire import UNREADABLE, RequestError, bound, explain, shorten
-from volatility.baselines import BASELINE
-from volatility.feature_table import FEATURE_NAMES, INDEX
-from volatility.features import rows_of
+from volatility.features import FEATURE_NAMES, INDEX, rows_of
+from volatility.records import Fields, Heartbeat, Record, TickError, record_of
 from volatility.settings import Features
-from volatility.tick import Fields, Heartbeat, Record, TickError, record_of
+from volatility.units import SECOND, Floats, Integers
 
-Floats = npt.NDArray[np.float64]
+LATEST = 2**63  # above every time
+BASELINE = "realised_volatility_900s"  # a row without it is not warm, as in the stream
 
 MAX_TICKS = 200_000
+# No row depends on more than half an hour; without this bound, ticks that lie years apart would
+# keep the kernel busy for half a minute.
+MAX_SPAN_SECONDS = 7_200
 MAX_BYTES = 64 * 1024 * 1024
 
 
@@ -32,8 +35,8 @@ def decode_ticks(body: bytes) -> list[Record]:
     Raises
     ------
     RequestError
-        400 when the body is not JSON; 413 above ``MAX_TICKS``; 422 when a tick is not valid,
-        or of another symbol than the first.
+        400 if the body is not JSON; 413 above ``MAX_TICKS``; 422 if a tick is invalid, has a
+        different symbol from the first, or lies more than ``MAX_SPAN_SECONDS`` from another.
     """
     bound(body, "ticks", MAX_TICKS)
     try:
@@ -43,6 +46,7 @@ def decode_ticks(body: bytes) -> list[Record]:
     if not read:
         raise RequestError(422, "empty", "ticks is empty: send at least 300 s of ticks")
     records: list[Record] = []
+    first, last = LATEST, 0
     for place, fields in enumerate(read):
         try:
             record = record_of(fields)
@@ -52,31 +56,49 @@ def decode_ticks(body: bytes) -> list[Record]:
             message = f"several symbols: {records[0].symbol} and {record.symbol}; send one"
             raise RequestError(422, "several_symbols", message, place, "symbol")
         records.append(record)
+        first, last = min(first, record.time), max(last, record.time)
+        if last - first > MAX_SPAN_SECONDS * SECOND:
+            span = f"{(last - first) / SECOND:,.0f} s"
+            message = f"the ticks span {span}: send at most the last {MAX_SPAN_SECONDS:,} s of them"
+            raise RequestError(422, "too_long", message, place, "time")
     return records
 
 
-def feature_rows(records: list[Record], features: Features, max_rows: int) -> Floats:
-    """Build the rows of the steps that the ticks close, from the first warm one on.
+def feature_rows(
+    records: list[Record], features: Features, max_rows: int
+) -> tuple[Integers, Floats]:
+    """Build the rows of the warm steps among the newest steps that the ticks close.
+
+    Parameters
+    ----------
+    records : list of Record
+        Of one symbol, in order of arrival.
+    features : Features
+        Feature settings of the model's bundle.
+    max_rows : int
+        Maximum number of newest steps to consider.
 
     Returns
     -------
-    float64[n, len(FEATURE_NAMES)]
-        At most the newest ``max_rows``, in time order.
+    steps : int64[n]
+        Nanoseconds since the epoch, ascending.
+    rows : float64[n, len(FEATURE_NAMES)]
 
     Raises
     ------
     RequestError
-        422 when the ticks close no step, or cover too little time for the trailing baseline.
+        422 if the ticks close no step, or cover too little time for any step to be warm.
     """
-    rows = np.empty((0, len(FEATURE_NAMES)))
-    for _, built in rows_of([_arrays(records)], features):
+    steps, rows = np.empty(0, np.int64), np.empty((0, len(FEATURE_NAMES)))
+    for time, built in rows_of([_arrays(records)], features):
+        steps = np.concatenate([steps, time[-max_rows:]])[-max_rows:]
         rows = np.concatenate([rows, built[-max_rows:]])[-max_rows:]
     if not len(rows):
         raise RequestError(
             422, "too_few_ticks", "too few ticks: they close no step; send at least 300 s of them"
         )
-    warm = np.flatnonzero(~np.isnan(rows[:, INDEX[BASELINE]]))
-    if not len(warm):
+    warm = ~np.isnan(rows[:, INDEX[BASELINE]])
+    if not warm.any():
         needed = features.min_baseline_seconds
         raise RequestError(
             422,
@@ -85,19 +107,19 @@ def feature_rows(records: list[Record], features: Features, max_rows: int) -> Fl
             "needs",
             field=BASELINE,
         )
-    return rows[warm[0] :]
+    return steps[warm], rows[warm]
 
 
 def warm_up() -> None:
-    """Compile, or read from the cache, what the first request would wait for."""
+    """Compile, or load from the cache, the code that the first request needs."""
     for _ in rows_of([_arrays([Heartbeat("A", 0)])], Features()):
         pass
 
 
 def _arrays(records: list[Record]) -> tuple[npt.NDArray[np.generic], ...]:
-    """Lay records out as ``volatility.features.columns`` does.
+    """Convert records to arrays as ``volatility.features.engine.columns`` does.
 
-    Not by way of pyarrow: the first array that it makes of a list imports pandas, 60 MiB.
+    This avoids pyarrow, which imports pandas (60 MiB) when it first builds an array from a list.
     """
     quotes = [
         np.array([getattr(record, name, None) for record in records], dtype=np.float64)
@@ -108,7 +130,7 @@ def _arrays(records: list[Record]) -> tuple[npt.NDArray[np.generic], ...]:
 
 
 def _identifier(record: Record) -> int:
-    """Give what tells repeated ticks apart; -1 where there is nothing."""
+    """Return the number that identifies repeated ticks; -1 if there is none."""
     if isinstance(record, Heartbeat):
         return -1
     for number in (record.trade_id, record.sequence):

@@ -1,4 +1,4 @@
-"""Ask the registry what is to be served, and lay it out for the workers."""
+"""Query the registry for the model to serve, and write it to disk for the workers."""
 
 from __future__ import annotations
 
@@ -10,38 +10,39 @@ from pathlib import Path
 import msgspec
 
 from service.current import Current, read_current, write_current
-from volatility import packaging, registry
-from volatility.registry import RefusedVersionError, RegistryError
+from volatility import registry
+from volatility.registry import RefusedVersionError, RegistryError, packaging
 
-KEPT = 3  # model folders: a worker may be reading the one before
+PRIOR = "prior-"  # prefix of the shipped prior's version
+KEPT = 3  # model folders to keep: a worker may still be reading the previous one
 
 
 class Watch:
-    """Ask the registry, and lay out what it wants to be served.
+    """Query the registry, and write the model to serve to a folder.
 
     Parameters
     ----------
     folder : Path
-        Made where it is absent.
+        Created if it does not exist.
     """
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
-        self._settled = ""  # what was wanted when it was last laid out or refused
-        self._current = Current(model=read_current(folder).model)
+        before = read_current(folder)
+        self._current = Current(model=before.model, reason=before.reason)
+        registered = bool(before.model) and not before.model.startswith(PRIOR)
+        self._follower = registry.Follower(self._lay_out, registered=registered)
 
     def look(self) -> Current:
-        """Ask once; lay out what is new, and say so."""
-        current, wanted = msgspec.structs.replace(self._current, registry=""), ""
+        """Query once; write the model if it is new, and update ``current.json``."""
+        current = msgspec.structs.replace(self._current, registry="")
         try:
-            wanted = registry.wanted()
-            if wanted != self._settled:
-                current = msgspec.structs.replace(current, model=self._lay_out(), refused="")
-                self._settled = wanted
+            found = self._follower.look()
+            if found is not None:
+                model, reason = found
+                current = msgspec.structs.replace(current, model=model, reason=reason, refused="")
         except RefusedVersionError as error:
-            # Once is enough: what is registered never changes. The one before serves on.
-            self._settled = wanted
             current = msgspec.structs.replace(
                 current, refused=str(error), refusals=current.refusals + 1
             )
@@ -51,9 +52,9 @@ class Watch:
         write_current(self._folder, self._current)
         return self._current
 
-    def _lay_out(self) -> str:
-        """Write the model into a folder of its own, and name it."""
-        model = registry.serving()
+    def _lay_out(self, choice: registry.Choice) -> tuple[str, str]:
+        """Write the model to its own folder; return the folder's name and the reason."""
+        model = registry.load(choice)
         name = f"{model.version}-{model.alias or 'none'}-{model.bundle.digest[:12]}"
         target = self._folder / name
         if not packaging.is_packaged(target):
@@ -64,4 +65,4 @@ class Watch:
         folders = sorted(self._folder.glob("*-*-*"), key=lambda path: path.stat().st_mtime)
         for old in folders[:-KEPT]:
             shutil.rmtree(old, ignore_errors=True)
-        return name
+        return name, choice.reason or ""

@@ -1,9 +1,9 @@
-"""Watch the registry in a process of its own: ``python -m service.watcher FOLDER PARENT``.
+"""Watch the registry in a separate process: ``python -m service.watcher FOLDER PARENT``.
 
-The workers start it; PARENT is their process id. MLflow takes 100 MiB, seconds to import and tens
-of milliseconds an answer: in a worker, requests would wait for it. Of the watchers of several
-workers one watches, and the others wait to take its place, with nothing loaded. A worker reads
-``FOLDER/current.json``, which is replaced as a whole, and the model's folder that it names.
+Each worker starts one; PARENT is the worker's process id. MLflow takes 100 MiB, seconds to import
+and tens of milliseconds per query, which would delay requests if it ran in a worker. With several
+workers, one watcher is active, and the others wait to take over, with nothing loaded. A worker
+reads ``FOLDER/current.json``, which is replaced atomically, and the model folder it refers to.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ LOOK_SECONDS = 1.0
 
 
 def main() -> None:
-    """Watch for as long as the process that started this one lives."""
-    # Its id is given: it may have ended before this process can ask for it.
+    """Watch for as long as the parent process lives."""
+    # The id is an argument because the parent may end before this process could look it up.
     folder, parent = Path(sys.argv[1]), int(sys.argv[2])
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:

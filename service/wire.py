@@ -1,4 +1,4 @@
-"""Read requests and write answers: JSON in, float64 rows out, every error with row and field."""
+"""Define the wire format: decode JSON requests to float64 rows, with row and field in errors."""
 
 from __future__ import annotations
 
@@ -9,33 +9,31 @@ from typing import Any, NoReturn
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
+from msgspec import UNSET, UnsetType
 
-from volatility.derive import derive
-from volatility.feature_table import FEATURE_NAMES
+from volatility.features import FEATURE_NAMES, derive
+from volatility.units import Floats
 
-Floats = npt.NDArray[np.float64]
-
-BYTES_PER_ROW = 8192  # every feature by name, with 17 digits, on indented lines: 3.6 kB
-EXPLAINED_BYTES = 1024 * 1024  # of a body in which NaN is looked for: it takes 25 times as much
-LONGEST_NAME = 80  # characters of a client's own text that an error repeats
+BYTES_PER_ROW = 8192  # all features by name, with 17 digits, on indented lines, take 3.6 kB
+EXPLAINED_BYTES = 1024 * 1024  # largest body searched for NaN, which takes 25 times its memory
+LONGEST_NAME = 80  # characters of the client's text repeated in an error
 
 
 class RequestError(Exception):
-    """A request that is refused.
+    """Report a request that is refused.
 
     Parameters
     ----------
     status : int
         HTTP status, 4xx or 503.
     reason : str
-        Label of the rejection counter: one of a few words.
+        Label of the rejection counter, from a small set of values.
     message : str
         One line for the client.
     row : int, optional
-        Place of the row or tick at fault, counted from 0.
+        Index of the invalid row or tick, counted from 0.
     field : str, optional
-        Its feature or field.
+        Name of the invalid feature or field.
     """
 
     def __init__(
@@ -50,41 +48,61 @@ class RequestError(Exception):
         self.status, self.reason, self.row, self.field = status, reason, row, field
 
     def body(self) -> bytes:
-        """Write the JSON body: error, row, field."""
+        """Return the JSON body: error, row, field."""
         return msgspec.json.encode({"error": str(self), "row": self.row, "field": self.field})
 
 
-class Answer(msgspec.Struct, frozen=True):
-    """Hold the answer to a prediction request; its fields in the order of the contract."""
+class Quantiles(msgspec.Struct, frozen=True, gc=False):
+    """Represent quantiles of forward volatility [basis points over the horizon]."""
 
-    volatility_score: float
-    scores: list[float]
-    spike: list[bool]
-    threshold: float
-    out_of_distribution: list[bool]
-    model_name: str
-    model_version: str
-    model_variant: str
-    version: str
-    ts: str
-    latency_ms: float
+    p05: float
+    p25: float
+    p50: float
+    p75: float
+    p95: float
+
+
+class Horizon(msgspec.Struct, frozen=True, gc=False):
+    """Represent a row's forecast over one horizon."""
+
+    volatility_bps: float
+    annualised_percent: float
+    quantiles_bps: Quantiles
+    spike_level_bps: float
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Hold what one feature adds to the log odds of a score; its value is null where missing."""
+    """Represent a feature's contribution to a log forecast; the value is null if missing."""
 
     feature: str
     value: float | None
     contribution: float
 
 
-class Explained(Answer, frozen=True):
-    """Hold an answer with each row's reasons, the weightiest first."""
+class Answer(msgspec.Struct, frozen=True):
+    """Represent the response to a prediction request, with fields in the order of the contract.
 
-    reasons: list[list[Reason]]
+    ``forecasts`` has one object per row, which maps horizons such as ``60s`` to a ``Horizon``.
+    ``steps`` [ns] is set for rows built from ticks, ``reasons`` if they were requested.
+    """
+
+    volatility_score: float
+    scores: list[float]
+    spike: list[bool]
+    threshold: float
+    out_of_distribution: list[bool]
+    forecasts: list[dict[str, Horizon]]
+    model_name: str
+    model_version: str
+    model_variant: str
+    version: str
+    ts: str
+    latency_ms: float
+    steps: list[int] | UnsetType = UNSET
+    reasons: list[list[Reason]] | UnsetType = UNSET
 
 
-# NaN is what the model knows as missing, so that an absent feature needs no further work.
+# The model treats NaN as missing, so an absent feature needs no further work.
 _Row = msgspec.defstruct(
     "_Row",
     [(name, float, math.nan) for name in FEATURE_NAMES],
@@ -92,48 +110,60 @@ _Row = msgspec.defstruct(
     forbid_unknown_fields=True,
     gc=False,
 )
-_Rows = msgspec.defstruct("_Rows", [("rows", list[_Row])], forbid_unknown_fields=True)  # type: ignore[valid-type]
+_Rows = msgspec.defstruct(
+    "_Rows",
+    [("rows", list[_Row]), ("symbol", str | None, None)],  # type: ignore[valid-type]
+    forbid_unknown_fields=True,
+)
 _decoder = msgspec.json.Decoder(_Rows)
-# What the decoder raises; the last where what it passes over is nested too deeply.
+# Errors raised by the decoder; RecursionError if a skipped value is nested too deeply.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
-_PLACE = re.compile(r" - at `\$(?:\.(?:rows|ticks)(?:\[(?P<row>\d+)\](?:\.(?P<field>\w+))?)?)?`$")
+_PLACE = re.compile(
+    r" - at `\$(?:\.(?P<top>symbol)|\.(?:rows|ticks)(?:\[(?P<row>\d+)\](?:\.(?P<field>\w+))?)?)?`$"
+)
 UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>.*)`", re.DOTALL)
 
 
-def decode_rows(body: bytes, max_rows: int) -> Floats:
-    """Read ``{"rows": [{feature: number, ...}, ...]}``.
+def decode_request(body: bytes, max_rows: int) -> tuple[Floats, str | None]:
+    """Read ``{"rows": [{feature: number, ...}, ...], "symbol": "BTC-USD"}``.
 
-    Model inputs that the given features determine are filled in; all else that is absent stays
+    Model inputs that follow from the given features are derived; any other absent feature stays
     missing.
 
     Returns
     -------
-    float64[n, len(FEATURE_NAMES)]
+    rows : float64[n, len(FEATURE_NAMES)]
         In the order of the feature table; NaN is missing.
+    symbol : str, optional
+        None if the request has no symbol.
 
     Raises
     ------
     RequestError
-        400 when the body is not JSON; 413 above ``max_rows``; 422 when a row or a field is at
-        fault.
+        400 if the body is not JSON; 413 above ``max_rows``; 422 if a row or a field is invalid.
     """
     bound(body, "rows", max_rows)
     try:
-        rows = _decoder.decode(body).rows  # type: ignore[attr-defined]
+        read: Any = _decoder.decode(body)
     except UNREADABLE as error:
         explain(error, body, "rows")
-    if not rows:
+    if not read.rows:
         raise RequestError(422, "empty", "rows is empty: send at least one row")
-    result = np.array([msgspec.structs.astuple(row) for row in rows])
+    result = np.array([msgspec.structs.astuple(row) for row in read.rows])
     derive(result)
-    return result
+    return result, read.symbol
+
+
+def decode_rows(body: bytes, max_rows: int) -> Floats:
+    """Read the rows of a request; see ``decode_request``."""
+    return decode_request(body, max_rows)[0]
 
 
 def bound(body: bytes, items: str, most: int) -> None:
-    """Refuse more items than are allowed, before they are read.
+    """Refuse a body with too many items before it is decoded.
 
-    Eight megabytes of empty rows become a gigabyte of memory. Every item is an object, and there is
-    none inside it, nor a brace in its texts: so many braces, so many items.
+    Eight megabytes of empty rows would take a gigabyte of memory. Items are objects without nested
+    objects, so there are at most as many items as opening braces.
     """
     count = body.count(b"{") - 1
     if count > most:
@@ -149,7 +179,7 @@ def explain(error: Exception, body: bytes, items: str) -> NoReturn:
     text = str(error)
     place = _PLACE.search(text)
     row = int(place["row"]) if place and place["row"] else None
-    field = place["field"] if place else None
+    field = (place["field"] or place["top"]) if place else None
     text = _PLACE.sub("", text)
     unknown = UNKNOWN.fullmatch(text)
     if unknown:
@@ -160,7 +190,9 @@ def explain(error: Exception, body: bytes, items: str) -> NoReturn:
     if field is None:
         message = f"the body is not {{{items!r}: [{{...}}, ...]}}: {text}".replace("'", '"')
         raise RequestError(422, "not_a_request", message, row, None)
-    if text.endswith("got `null`"):
+    if place and place["top"]:
+        message = f"{field} is not text"
+    elif text.endswith("got `null`"):
         message = f"{field} is null: leave out what is missing"
     elif "out of range" in text:
         message = f"{field} is out of range"
@@ -170,13 +202,16 @@ def explain(error: Exception, body: bytes, items: str) -> NoReturn:
 
 
 def shorten(text: str) -> str:
-    """Repeat a client's text on one line, and not at any length."""
+    """Return a client's text on one line, shortened if it is long."""
     line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     return line if len(line) <= LONGEST_NAME else line[:LONGEST_NAME] + "..."
 
 
 def _explain_malformed(error: Exception, body: bytes, items: str) -> NoReturn:
-    """Say what is no JSON; NaN and infinity, which other readers take, by row and field."""
+    """Raise the error for malformed JSON; name row and field of NaN or infinity.
+
+    Other parsers accept NaN and infinity, so clients may send them.
+    """
     try:
         if len(body) > EXPLAINED_BYTES:
             raise ValueError
@@ -191,4 +226,4 @@ def _explain_malformed(error: Exception, body: bytes, items: str) -> NoReturn:
                 name = shorten(field)
                 message = f"{name} is not a finite number: leave out what is missing"
                 raise RequestError(422, "not_a_number", message, place, name)
-    raise RequestError(400, "not_json", "the body is not JSON: NaN and infinity are no numbers")
+    raise RequestError(400, "not_json", "the body is not JSON: NaN and infinity are not allowed")

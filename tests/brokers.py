@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from streaming import broker
-from streaming.broker import Broker
+from volatility.dev import broker
+from volatility.dev.broker import Broker
 
 
 @dataclass(frozen=True)

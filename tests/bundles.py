@@ -2,81 +2,58 @@
 
 from __future__ import annotations
 
-import msgspec
+from functools import cache
+
 import numpy as np
 import numpy.typing as npt
-from sklearn.ensemble import HistGradientBoostingClassifier
 
-from volatility import trees
-from volatility.baselines import Baseline
-from volatility.bundle import FORMAT, Bundle, Provenance, Specification
-from volatility.feature_table import FEATURE_NAMES, INDEX, MODEL_INPUTS, table_digest
+from volatility.dataset import Dataset
+from volatility.features.table import FEATURE_NAMES, INDEX
+from volatility.models.bundle import Bundle
+from volatility.models.fit import fit_bundle
+from volatility.models.prior import shipped
+from volatility.settings import Settings
+from volatility.units import SECOND
 
-SECOND = 1_000_000_000
-START_NS = 1_775_337_223 * SECOND
+START_NS = 1_775_337_225 * SECOND  # on the grid of training rows
+STRIDE = 15
+HORIZONS = (60, 300, 900)
+SCALE = 1e-5  # volatility per root second: a spike level that the simulated market passes often
 
 
 def random_rows(count: int, seed: int = 0, missing: float = 0.1) -> npt.NDArray[np.float64]:
-    """Give float64[count, features] positive rows, a share of their values missing."""
+    """Return float64[count, features] positive rows, a share of their values missing."""
     random = np.random.default_rng(seed)
     rows = random.lognormal(0.0, 1.0, (count, len(FEATURE_NAMES)))
+    for name in FEATURE_NAMES:
+        if "volatility_" in name and "ratio" not in name:
+            rows[:, INDEX[name]] *= SCALE
     rows[random.random(rows.shape) < missing] = np.nan
     return rows
 
 
-def small_bundle(seed: int = 0) -> Bundle:
+def random_dataset(
+    count: int = 1_000, seed: int = 0, symbols: tuple[str, ...] = ("BTC-USD",)
+) -> Dataset:
+    """Return labelled random rows in which recent volatility says something of what follows."""
+    random = np.random.default_rng(seed + 1000)
+    rows = random_rows(count, seed)
+    warm = INDEX["realised_volatility_900s"]  # known in every row that training sees
+    rows[:, warm] = np.nan_to_num(rows[:, warm], nan=SCALE)
+    level = np.nan_to_num(rows[:, INDEX["ewma_volatility_60s"]], nan=SCALE)
+    noise = random.gamma(5.0, 0.2, (count, len(HORIZONS)))
+    steps = np.arange(count) // len(symbols)
+    return Dataset(
+        symbols=symbols,
+        horizons=HORIZONS,
+        symbol=np.arange(count, dtype=np.int64) % len(symbols),
+        time=START_NS + steps * STRIDE * SECOND,
+        rows=rows,
+        variance=(level**2)[:, None] * noise,
+    )
+
+
+@cache
+def small_bundle(seed: int = 0, symbols: tuple[str, ...] = ("BTC-USD",)) -> Bundle:
     """Fit a bundle on random rows; another seed is another model."""
-    rows = random_rows(600, seed)
-    columns = [INDEX[name] for name in MODEL_INPUTS]
-    inputs = rows[:, columns]
-    signal = np.nan_to_num(rows[:, INDEX["volatility_ratio_60s"]], nan=1.0)
-    spikes = signal + np.random.default_rng(seed).normal(0.0, 0.5, len(rows)) > 2.0
-    model = HistGradientBoostingClassifier(max_iter=10, max_leaf_nodes=5, random_state=seed)
-    model.fit(inputs, spikes)
-    baseline = Baseline(
-        name="persistence",
-        inputs=("realised_volatility_60s",),
-        relative=True,
-        means=(0.0,),
-        coefficients=(1.0 + seed / 10,),
-        intercept=-2.0,
-    )
-    specification = Specification(
-        format=FORMAT,
-        feature_digest=table_digest(),
-        inputs=MODEL_INPUTS,
-        label_kind="relative",
-        horizon_seconds=60,
-        tau=1.5,
-        slope=1.0,
-        intercept=-0.25,
-        threshold=0.4,
-        baselines=(baseline,),
-        best_baseline="persistence",
-        baseline_threshold=0.3,
-        base_rate=float(spikes.mean()),
-        lowest=tuple(np.nanmin(inputs, axis=0).tolist()),
-        highest=tuple(np.nanmax(inputs, axis=0).tolist()),
-        may_be_missing=(True,) * len(MODEL_INPUTS),
-        train_start=START_NS,
-        train_stop=START_NS + len(rows) * SECOND,
-        train_rows=len(rows),
-        symbols=("BTC-USD",),
-        data_digest=f"{seed:064d}",
-        parameters={"train": {"seed": seed}},
-        example_rows=(),
-        example_scores=(),
-        provenance=Provenance("2026-04-04T21:13:43Z", "0" * 40, {"numpy": np.__version__}),
-    )
-    bundle = Bundle(specification, trees.from_classifier(model))
-    examples = random_rows(3, seed + 1)
-    return Bundle(
-        msgspec.structs.replace(
-            specification,
-            example_rows=tuple(
-                tuple(None if np.isnan(v) else float(v) for v in row) for row in examples
-            ),
-            example_scores=tuple(bundle.score(examples).tolist()),
-        ),
-        bundle.trees,
-    )
+    return fit_bundle(random_dataset(seed=seed, symbols=symbols), Settings(), shipped())

@@ -10,6 +10,9 @@ import pytest
 from hypothesis import settings
 
 from tests.brokers import RunningBroker, run_broker
+from volatility.settings import disable_telemetry
+
+disable_telemetry()
 
 # A wall time is no property of the code: the first call of a library may import for seconds.
 settings.register_profile("volatility", deadline=None)

@@ -1,4 +1,4 @@
-"""Read the documents as a reader does: blocks, commands, links; say who tests each command."""
+"""Read the documents as a reader does: blocks, commands, links; name each command's test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 
 @dataclass(frozen=True)
 class Block:
-    """Hold one fenced block: the document, the language, the text."""
+    """Represent one fenced block: the document, the language, the text."""
 
     document: str
     language: str
@@ -34,7 +34,7 @@ def blocks(path: Path) -> list[Block]:
 
 
 def scripts(text: str) -> Iterator[str]:
-    """Give the commands of a shell block as they stand there, each whole."""
+    """Yield the commands of a shell block as they are written, each complete."""
     held = ""
     for line in text.splitlines(keepends=True):
         held += line
@@ -42,7 +42,7 @@ def scripts(text: str) -> Iterator[str]:
             continue
         try:
             words = shlex.split(held, comments=True)
-        except ValueError:  # a quotation goes on
+        except ValueError:  # a quotation continues on the next line
             continue
         if words:
             yield held
@@ -50,7 +50,7 @@ def scripts(text: str) -> Iterator[str]:
 
 
 def short(script: str) -> str:
-    """Give a command on one line, without quotes and comment: its name in the lists below.
+    """Return a command on one line, without quotes and comment: its name in the lists below.
 
     >>> short("curl -d '{\\n}' \\\\\\n  localhost  # ask")
     'curl -d { } localhost'
@@ -59,7 +59,7 @@ def short(script: str) -> str:
 
 
 def documented() -> dict[str, list[str]]:
-    """Give every command with the documents that show it."""
+    """Return every command with the documents that show it."""
     found: dict[str, list[str]] = {}
     for path in DOCUMENTS:
         for block in blocks(path):
@@ -70,12 +70,12 @@ def documented() -> dict[str, list[str]]:
 
 
 def plain(path: Path) -> str:
-    """Give a document without its fenced blocks, in which a bracket is no link."""
+    """Return a document without its fenced blocks, where brackets are not links."""
     return FENCE.sub("", path.read_text())
 
 
 def anchors(path: Path) -> set[str]:
-    """Give the anchors of a document's headings, as GitHub makes them."""
+    """Return the anchors of a document's headings, as GitHub makes them."""
     found: set[str] = set()
     for heading in re.findall(r"^#+ (.+)$", plain(path), re.MULTILINE):
         text = re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
@@ -84,7 +84,22 @@ def anchors(path: Path) -> set[str]:
     return found
 
 
-# Run as they are, in this order, each list in a copy of the repository: test_documented_commands.
+def layout(text: str) -> dict[str, list[str]]:
+    """Return the directories of a layout map, each with its subdirectories.
+
+    >>> layout("volatility/  the package\\n  lake/  parts\\ndocs/  documents\\n")
+    {'volatility': ['lake'], 'docs': []}
+    """
+    found: dict[str, list[str]] = {}
+    for indent, name in re.findall(r"^( *)([\w.-]+)/", text, re.MULTILINE):
+        if indent:
+            found[list(found)[-1]].append(name)
+        else:
+            found[name] = []
+    return found
+
+
+# Run as written, in this order, each list in a copy of the repository: test_documented_commands.
 RUN: dict[str, list[str]] = {
     "demo": ["make demo"],
     "own ticks": [
@@ -109,12 +124,17 @@ COMMANDS = "tests/integration/test_documented_commands.py"
 LOOKED_UP = f"{COMMANDS}::test_every_make_target_is_there"
 FLOWS = "tests/integration/test_flows_served.py"
 
-# Run by another test, or held by it where this suite cannot run it.
+# Run by another test, or only looked up where the test suite cannot run it.
 HELD: dict[str, str] = {
     "make test": LOOKED_UP,  # it is what runs the tests
+    "make test-fast": LOOKED_UP,  # a part of them
     "make lint": LOOKED_UP,  # CI runs it before the tests
+    "make docs": LOOKED_UP,  # CI builds it before the tests
+    "make hooks": LOOKED_UP,
+    "make coverage": LOOKED_UP,  # the unit tests once more
+    "make wheel": LOOKED_UP,  # tests/integration/test_wheel.py builds one
     "make install": LOOKED_UP,  # the environment that the tests run in
-    # The test starts the same two processes, on ports of its own.
+    # The test starts the same two processes, on other ports.
     "make prefect": f"{FLOWS}::test_a_schedule_fires_by_itself",
     "make flows": f"{FLOWS}::test_a_schedule_fires_by_itself",
     "export PREFECT_API_URL=http://127.0.0.1:4200/api": f"{FLOWS}::test_a_schedule_fires_by_itself",
@@ -127,7 +147,7 @@ HELD: dict[str, str] = {
 
 
 def held_by_rule(command: str) -> str | None:
-    """Name the test of a kind of command: requests to the service, Compose, runs of a flow."""
+    """Return the test of a kind of command: requests to the service, reading dead letters."""
     if command.startswith("curl ") and "localhost:3000" in command:
         return "tests/integration/test_clients.py::test_every_request_is_answered_as_shown"
     if command.startswith("python -c from kafka"):

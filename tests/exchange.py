@@ -24,7 +24,8 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from tests.journal import Entry
-from tests.tickers import SECOND_NS, Contents, nanoseconds, stamp
+from tests.tickers import Contents, nanoseconds, stamp
+from volatility.units import SECOND
 
 START_NS = 1_704_067_200_000_000_000  # before any clock that a test may run by
 
@@ -64,7 +65,7 @@ class Exchange:
         contents: Contents,
         protocol: str = "advanced-trade",
         tick_seconds: float = 0.002,
-        step_ns: int = SECOND_NS // 4,
+        step_ns: int = SECOND // 4,
         seed: int = 0,
     ) -> None:
         self.protocol, self.tick_seconds, self.step_ns = protocol, tick_seconds, step_ns
@@ -78,7 +79,7 @@ class Exchange:
         self.refused_subscriptions = 0
         self.counter = 41_691
         self.paused = False
-        self._beaten = self.now // SECOND_NS
+        self._beaten = self.now // SECOND
         self._contents = {symbol: cycle(entries) for symbol, entries in contents.items()}
         self._last: dict[str, dict[str, Any]] = {}
         self._trade_ids = dict.fromkeys(self.symbols, 1_000)
@@ -218,7 +219,7 @@ class Exchange:
             if self.paused:
                 continue
             self.now += self.random.randint(self.step_ns // 2, self.step_ns * 3 // 2)
-            while self._beaten < self.now // SECOND_NS:
+            while self._beaten < self.now // SECOND:
                 self._beaten += 1
                 self.counter += 1
                 for session in self.sessions:

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from volatility.ledger import Gap
-from volatility.tick import Tick
+from volatility.lake.ledger import Gap
+from volatility.records.tick import Tick
 
 
 @dataclass

@@ -10,9 +10,9 @@ from typing import Protocol
 
 from kafka import KafkaAdminClient
 
-from streaming.kafka_log import KafkaLog
-from streaming.log import EventLog, Message, Reader
-from streaming.memory_log import MemoryLog
+from volatility.streaming.log.interface import EventLog, Message, Reader
+from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.streaming.log.memory_log import MemoryLog
 
 PATIENCE_SECONDS = 60.0
 

@@ -1,4 +1,4 @@
-"""Know the metrics that each process declares, and those that a query names."""
+"""Collect the metrics that each process declares, and those that a query names."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
-from streaming import metrics
+from volatility.streaming import metrics
 
 ROOT = Path(__file__).parents[1]
 SUFFIXES = {"counter": ("_total",), "gauge": ("",), "histogram": ("_bucket", "_sum", "_count")}
@@ -30,7 +30,7 @@ SELECTOR = re.compile(r"\b([a-zA-Z_][\w:]*(?=\{)|(?:volatility|bentoml)[\w:]*)(\
 
 @cache
 def declared() -> dict[str, set[str]]:
-    """Give the names of the series that each job can have."""
+    """Return the names of the series that each job can have."""
     streaming = {
         family.name + suffix
         for family in metrics.registry.collect()
@@ -45,7 +45,7 @@ def declared() -> dict[str, set[str]]:
 
 
 def strangers(query: str, recorded: Mapping[str, str]) -> set[str]:
-    """Give what a query names and neither its job, a recording rule nor Prometheus declares."""
+    """Return what a query names and neither its job, a recording rule nor Prometheus declares."""
     found = set()
     for name, labels in SELECTOR.findall(query):
         job = re.search(r'\bjob="(\w+)"', labels)

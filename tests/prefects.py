@@ -141,11 +141,12 @@ def run_prefect(folder: Path, **settings: str) -> Iterator[Prefect]:
         **QUIET,
         "PREFECT_HOME": str(folder / "home"),
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": storage,
+        "PREFECT_SERVER_UI_ENABLED": "false",
+        "PYTHONPATH": str(ROOT),
         **settings,
     }
     command = [
-        *(sys.executable, "-m", "prefect", "server", "start"),
-        *("--host", "127.0.0.1", "--port", str(port), "--no-ui"),
+        *(sys.executable, "-m", "pipelines.server", "--host", "127.0.0.1", "--port", str(port)),
     ]
     with process(command, folder / "prefect.log", folder, environment) as running:
         server = Prefect(f"http://127.0.0.1:{port}/api", running)

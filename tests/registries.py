@@ -9,8 +9,8 @@ from pathlib import Path
 
 from tests.bundles import small_bundle
 from volatility import registry
+from volatility.registry.tracking import connect
 from volatility.settings import Environment
-from volatility.tracking import connect
 
 
 @cache

@@ -13,15 +13,12 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from volatility.tick import Record, Tick
+from volatility.records.tick import Record, Tick
+from volatility.units import SECOND, Bools, Floats
 
-SECOND = 1_000_000_000
 GAP, COVERAGE, BASELINE_SECONDS, QUOTE_SECONDS = 15, 0.8, 300, 300
 LARGEST_RETURN, LARGEST_SPREAD, LARGEST_LEVEL = 0.125, 512.0, 0.0625
 NAN = float("nan")
-
-Floats = npt.NDArray[np.float64]
-Bools = npt.NDArray[np.bool_]
 
 
 @dataclass

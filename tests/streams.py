@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from hypothesis import strategies as st
 
-from volatility.columns import to_table
-from volatility.tick import Heartbeat, Record, Tick
+from volatility.records.columns import to_table
+from volatility.records.tick import Heartbeat, Record, Tick
+from volatility.units import SECOND
 
-SECOND = 1_000_000_000
 START = 1_775_337_223 * SECOND
 
 

@@ -13,20 +13,20 @@ from typing import Any
 
 import zstandard
 
-SECOND_NS = 1_000_000_000
+from volatility.units import SECOND
 
 Contents = dict[str, list[dict[str, Any]]]  # of tickers, by product
 
 
 def stamp(time: int) -> str:
     """Write nanoseconds as Coinbase does."""
-    seconds, rest = divmod(time, SECOND_NS)
+    seconds, rest = divmod(time, SECOND)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
 
 
 def nanoseconds(text: str) -> int:
     moment = datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
-    return int(moment.timestamp()) * SECOND_NS + int(text[20:-1])
+    return int(moment.timestamp()) * SECOND + int(text[20:-1])
 
 
 def recorded(folder: Path, protocol: str = "advanced-trade") -> Contents:

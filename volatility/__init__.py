@@ -1,18 +1,5 @@
-"""Predict short-horizon volatility spikes of crypto pairs, and do not be fooled.
+"""Forecast the short-horizon volatility of crypto pairs, and the probability of spikes."""
 
-Importing this package keeps the packages that it uses from reporting to their makers.
-"""
+__version__ = "0.1.0"
 
-from __future__ import annotations
-
-import os
-
-for _name, _value in {
-    "BENTOML_DO_NOT_TRACK": "True",
-    "DO_NOT_TRACK": "true",  # mlflow heeds only "true"
-    "DVC_NO_ANALYTICS": "1",
-    "EVIDENTLY_DISABLE_TELEMETRY": "1",
-    "MLFLOW_DISABLE_TELEMETRY": "true",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-}.items():
-    os.environ.setdefault(_name, _value)
+__all__ = ["__version__"]

@@ -1,8 +1,8 @@
-"""Compile numeric loops, cached so that a change in any of them is never missed.
+"""Compile numeric loops, with a cache that never misses a change in any of them.
 
-numba looks only at the file of the function that is called; what it calls in other files could
-change and the old machine code would run on. Here the cache's folder is named by the content
-of every file that is compiled.
+numba checks only the file of the called function: after a change in another file that it calls,
+the old machine code would still be used. Here the cache folder is named after the content of
+every compiled file.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from numba.core import config as _numba_config
 
 HERE = Path(__file__).parent
 PREFIX = "compiled-"
-config: Any = _numba_config  # numba fills it from the environment: no type checker sees it
+config: Any = _numba_config  # numba fills it from the environment, unseen by type checkers
 
 
 def cache_folder() -> Path | None:
-    """Give the folder of the machine code of these very sources; older ones are removed.
+    """Return the folder for the machine code of the current sources; remove older ones.
 
-    None where nothing can be written: then each process compiles anew.
+    None if no folder is writable: then every process compiles again.
     """
     content = hashlib.sha256(numba.__version__.encode())
-    for path in sorted(HERE.glob("*.py")):
+    for path in sorted(HERE.rglob("*.py")):
         text = path.read_bytes()
-        if b"njit" in text or path.name == "feature_table.py":
-            content.update(path.name.encode() + text)
+        if b"njit" in text or path.name == "table.py":
+            content.update(str(path.relative_to(HERE)).encode() + text)
     name = PREFIX + content.hexdigest()[:16]
     for base in (HERE / "__pycache__", Path("~/.cache/volatility").expanduser()):
         folder = base / name
@@ -49,9 +49,9 @@ def cache_folder() -> Path | None:
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Compile a function at its first call, or take it from the cache.
+    """Compile a function at its first call, or load it from the cache.
 
-    Division by zero gives NaN or infinity, as in numpy, and costs no check.
+    Division by zero gives NaN or infinity, as in numpy, without a check.
     """
     compile_with: Any = numba.njit
     decorator: Callable[[Callable[..., Any]], Callable[..., Any]] = compile_with(

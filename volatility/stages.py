@@ -5,53 +5,56 @@ Each stage reads files and writes files; a stage that fails leaves what was ther
 
 from __future__ import annotations
 
+import hashlib
 import json
-import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pyarrow as pa
 from tqdm import tqdm
 
-from volatility import bundle as bundles
-from volatility import drift as drifts
-from volatility import drift_pages, plots, registry, report, report_index
-from volatility import performance as performances
-from volatility.bundle import Bundle
-from volatility.dataset import assemble
-from volatility.evaluation import Json, clean, evaluate_bundle
-from volatility.evaluation import evaluate as evaluate_predictions
-from volatility.feature_files import FeatureFrame, newest_step, read_features
-from volatility.feature_update import update_features
-from volatility.features import build_features
-from volatility.importing import ImportReport, import_files
-from volatility.kernel_state import SECOND
-from volatility.lake import Lake
-from volatility.model import TrainingError
-from volatility.parts import locked
-from volatility.performance_report import write_performance
-from volatility.placebo import run_placebo
-from volatility.promotion import gate
-from volatility.settings import Label, Settings, SettingsError
-from volatility.simulate import simulate
-from volatility.tick import LAKE_SCHEMA
-from volatility.training import (
+from volatility import registry
+from volatility.dataset import assemble, read_dataset
+from volatility.evaluation import (
+    Champion,
+    Evidence,
     FoldSummary,
-    Predictions,
+    Placebo,
+    Verdict,
+    WalkForward,
+    evaluate_bundle,
     read_predictions,
+    require_rows,
+    run_placebo,
+    walk_forward_predictions,
     write_predictions,
 )
-from volatility.training import train as train_folds
+from volatility.evaluation import drift as drifts
+from volatility.evaluation import evaluate as evaluate_predictions
+from volatility.evaluation import judge as gate
+from volatility.features import FeatureFrame, build_features, read_features, update_features
+from volatility.files import Json, locked, plain, write_json
+from volatility.lake import ImportReport, Lake, import_files
+from volatility.models import Bundle, TrainingError, fit_bundle, shipped
+from volatility.models import bundle as bundles
+from volatility.records import LAKE_SCHEMA
+from volatility.registry import measure_and_judge
+from volatility.reports import drift as drift_pages
+from volatility.reports import drift_line, leaderboard, plots, write_performance
+from volatility.reports import evaluation as report
+from volatility.reports import index as report_index
+from volatility.settings import Settings, SettingsError
+from volatility.simulation import simulate
+from volatility.units import SECOND
 
 
 @dataclass(frozen=True)
 class Paths:
-    """Hold where the stages read and write."""
+    """Represent where the stages read and write."""
 
     ticks: Path = Path("data/ticks")
     features: Path = Path("data/features")
@@ -111,102 +114,174 @@ def make_features(settings: Settings, paths: Paths, *, progress: bool = True) ->
     return update_features(Lake(paths.ticks), paths.features, settings.features, progress=progress)
 
 
-def train(settings: Settings, paths: Paths, *, progress: bool = True) -> registry.Registered:
-    """Train walk-forward, run the placebo, keep the last fold's model and register it.
+@dataclass(frozen=True)
+class Trained:
+    """Represent the last training: what evaluation and promotion need of it.
+
+    ``product`` is the bundle fitted on all rows, ``walked`` what the folds said out of sample,
+    ``placebo`` the skills by market and model.
+    """
+
+    product: Bundle
+    walked: WalkForward
+    placebo: Json
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Represent a training that has just been registered, and its evaluation without a verdict."""
+
+    trained: Trained
+    evaluation: Json
+    version: registry.Registered
+
+
+def train(settings: Settings, paths: Paths, *, progress: bool = True) -> Registration:
+    """Judge the recipe walk-forward, run the placebo, fit the product on all rows, register it.
 
     Raises
     ------
     TrainingError
-        When the placebo finds skill on noise: then the path leaks, and nothing is registered.
+        When the placebo is beaten: then the path leaks, and nothing is registered.
     """
-    data = assemble(read_features(paths.features), settings.label)
-    training = train_folds(data, settings, progress=progress)
+    prior = shipped()
+    data = read_dataset(paths.features, settings)
+    require_rows(data)
+    # The folds decide whether the recipe is good, not which rows the product may see. It is
+    # fitted first, because the predictions of the folds need as much memory as it does.
+    product = fit_bundle(data, settings, prior)
+    walked = walk_forward_predictions(data, settings, prior, progress=progress)
     with tqdm(total=1, desc="placebo", disable=_quiet(progress)) as bar:
-        placebo = run_placebo(settings)
+        placebo = run_placebo(settings, prior)
         bar.update()
-    if not placebo.passed:
-        raise TrainingError(
-            f"the placebo found skill on noise (PR-AUC {placebo.pr_auc:.3f} at a base rate of "
-            f"{placebo.base_rate:.3f}): something leaks the future; nothing was registered"
-        )
-    training.bundle.save(paths.model)
-    write_predictions(training.predictions, paths.predictions)
-    summary = {
-        "folds": [asdict(fold) for fold in training.folds],
-        "placebo": clean(placebo.json()),
-    }
-    write_json(summary, paths.training)
-    result = _evaluation(settings, training.bundle, training.predictions, summary)
-    figures = plots.write_plots(result, paths.model / "plots")
-    return registry.register(
+    if placebo.beaten:
+        raise TrainingError(_beaten(placebo))
+    product.save(paths.model)
+    write_predictions(walked.predictions, paths.predictions)
+    trained = Trained(product, walked, plain(placebo.json()))
+    folds = [asdict(fold) for fold in walked.folds]
+    write_json(paths.training, {"folds": folds, "placebo": trained.placebo})
+    evaluation = _evaluation(settings, trained)
+    version = registry.register(
         paths.model,
-        parameters=_flat(training.bundle.specification.parameters),
-        metrics=_metrics(result),
-        artifacts=figures,
-        tags={"symbols": ",".join(data.symbols)},
+        parameters=product.specification.parameters,
+        metrics=_metrics(evaluation),
+        artifacts=plots.write_plots(evaluation, paths.model / "plots"),
+        tags={"symbols": ",".join(data.symbols), "recipe": product.specification.recipe},
+    )
+    return Registration(trained, evaluation, version)
+
+
+def _beaten(placebo: Placebo) -> str:
+    market, model, skill = placebo.beaten[0]
+    return (
+        f"on the placebo market {market} the forecast {model} beats the market's true forecast "
+        f"(QLIKE by {skill.skill:.4f}, standard error {skill.standard_error:.4f}; PR-AUC by "
+        f"{skill.pr_auc_skill:.4f}, {skill.pr_auc_standard_error:.4f}): something leaks the "
+        "future; nothing was registered"
     )
 
 
 def evaluate(
-    settings: Settings, paths: Paths, *, model: str | None = None, ticks: Path | None = None
+    settings: Settings,
+    paths: Paths,
+    *,
+    model: str | None = None,
+    ticks: Path | None = None,
+    done: Registration | None = None,
+    verdict: Verdict | None = None,
 ) -> Json:
     """Evaluate and write ``evaluation.json`` and ``evaluation.html``.
 
     Without ``model`` and ``ticks``: the out-of-sample predictions of the last training, and
-    whether its model has earned promotion. With either: one model on the rows of a lake that
-    it has not seen.
+    whether its recipe has earned promotion. With ``ticks``: the recipe, walk-forward on those
+    ticks. With ``model``: that model, on the rows of the ticks, or of the features, that it has
+    not seen. ``done`` and ``verdict`` are what this process knows of the last training already.
     """
-    if model is None and ticks is None:
-        trained, predictions, summary = _trained(settings, paths)
-        result = _evaluation(settings, trained, predictions, summary)
-        result["held_out"] = judge(settings, trained, predictions)
-    else:
-        chosen = registry.resolve(model).bundle if model else bundles.load(paths.model)
-        frames = read_features(paths.features) if ticks is None else _features_of(ticks, settings)
-        data = assemble(frames, _label_of(chosen, settings))
+    if model is not None:
+        chosen = registry.resolve(model).bundle
+        settings = _settings_of(chosen, settings)
+        if ticks is None:
+            data = read_dataset(paths.features, settings)
+        else:
+            data = assemble(_features_of(ticks, settings), settings)
         result = evaluate_bundle(chosen, data, settings)
-        result["placebo"] = clean(run_placebo(settings).json())
-        result["held_out"] = None
+        result["placebo"] = plain(run_placebo(settings, shipped()).json())
+        result["gate"] = None
+    elif ticks is not None:
+        data = assemble(_features_of(ticks, settings), settings)
+        walked = walk_forward_predictions(data, settings, shipped())
+        product = fit_bundle(data, settings, shipped())
+        placebo = plain(run_placebo(settings, shipped()).json())
+        result = _evaluation(settings, Trained(product, walked, placebo))
+    else:
+        trained = done.trained if done else read_trained(settings, paths)
+        result = dict(done.evaluation) if done else _evaluation(settings, trained)
+        result["gate"] = plain(msgspec.to_builtins(verdict or judge(settings, trained)))
     report.write_evaluation(result, paths.reports)
     plots.write_plots(result, paths.reports / "plots")
     report_index.write_index(paths.reports)
     return result
 
 
-def judge(settings: Settings, trained: Bundle, predictions: Predictions) -> Json:
-    """Run the promotion gate on the last fold's rows, against the champion if there is one."""
-    last = predictions.fold.max()
-    held_out = predictions.take((predictions.fold == last).nonzero()[0])
+def judge(settings: Settings, trained: Trained) -> Verdict:
+    """Run the promotion gate on the walk-forward predictions, with what earlier looks left."""
     version = registry.champion()
-    champion = None
+    champion, against = None, None
+    recipe = trained.product.specification.recipe
     if version is not None:
-        found = registry.resolve(version).bundle
-        if found.digest != trained.digest:
-            champion = (version, found)
-    return gate(trained, held_out, settings, champion)
+        champion = Champion(version, registry.resolve(version).bundle)
+        against = _evidence(_pair(recipe, champion))
+    return gate(
+        trained.product, trained.walked.predictions, settings, _evidence(recipe), champion, against
+    )
 
 
-def promote(settings: Settings, paths: Paths) -> tuple[str, Json]:
-    """Make the last trained version champion if the gate passes; give version and verdict.
+def promote(
+    settings: Settings, paths: Paths, trained: Trained | None = None
+) -> tuple[str, Verdict]:
+    """Make the last trained version champion if the gate passes; return version and verdict.
 
     Two processes judge one after the other: the second meets the champion that the first made.
     """
-    _trained(settings, paths)  # where there is nothing to promote, no lock is left behind
+    last = trained or read_trained(settings, paths)  # before a lock file is left behind
     lock = paths.model.with_name(f"{paths.model.name}.lock")
     lock.touch()
     with locked(lock):
-        trained, predictions, _ = _trained(settings, paths)
-        version = registry.version_of(trained.digest)
+        version = registry.version_of(last.product.digest)
         if version is None:
             raise TrainingError("the trained model is not registered; run `volatility train`")
         while True:
             champion = registry.champion()
-            verdict = judge(settings, trained, predictions)
+            verdict = judge(settings, last)
             if registry.champion() == champion:  # the lock does not reach another machine
                 break
-        if verdict["earned"] and champion != version:
-            registry.promote(version, evidence=verdict)
+        _remember(verdict)
+        if verdict.earned and champion != version:
+            registry.promote(version, evidence=msgspec.to_builtins(verdict))
     return version, verdict
+
+
+def _remember(verdict: Verdict) -> None:
+    """Keep the evidence, so that no later look counts a block twice."""
+    registry.write_evidence(verdict.recipe, msgspec.json.encode(verdict.evidence).decode())
+    if verdict.champion is not None and verdict.against_champion is not None:
+        champion = Champion(verdict.champion, registry.resolve(verdict.champion).bundle)
+        registry.write_evidence(
+            _pair(verdict.recipe, champion),
+            msgspec.json.encode(verdict.against_champion).decode(),
+        )
+
+
+def _evidence(recipe: str) -> Evidence:
+    text = registry.read_evidence(recipe)
+    return Evidence() if text is None else msgspec.json.decode(text, type=Evidence)
+
+
+def _pair(recipe: str, champion: Champion) -> str:
+    """Name the comparison of a recipe with a champion's."""
+    both = f"{recipe} {champion.bundle.specification.recipe}"
+    return hashlib.sha256(both.encode()).hexdigest()
 
 
 def drift(settings: Settings, paths: Paths, *, model: str | None = None) -> drifts.DriftResult:
@@ -216,9 +291,8 @@ def drift(settings: Settings, paths: Paths, *, model: str | None = None) -> drif
     """
     chosen = registry.resolve(model).bundle if model else bundles.load(paths.model)
     spec = chosen.specification
-    result = drifts.compare(
-        read_features(paths.features), spec.train_start, spec.train_stop, settings.drift
-    )
+    frames = drifts.read_thinned(paths.features, spec.train_start, settings.train.stride_seconds)
+    result = drifts.compare(frames, spec.train_start, spec.train_stop, settings.drift, spec.inputs)
     drift_pages.write_drift(result, paths.reports)
     keep = settings.monitoring.keep_html
     drift_pages.archive_drift(result, paths.reports, datetime.now(UTC), keep)
@@ -229,100 +303,77 @@ def drift(settings: Settings, paths: Paths, *, model: str | None = None) -> drif
 def performance(
     settings: Settings, paths: Paths, predictions: Path = Path("data/predictions")
 ) -> Json:
-    """Hold captured predictions against what then happened; write and give the live figures.
+    """Compare captured predictions with the outcome; demote a champion that they refute.
 
     The hours end with the newest feature row, so build the features first.
 
     Raises
     ------
     RegistryError, FeaturesError, LakeError
-        When there is no model, or there are no features, or files are damaged. That nothing has
-        been predicted yet, or nothing is known of what then happened, is told as ``reason``.
+        When the registry cannot be reached, or there are no features, or files are damaged. That
+        nothing has been predicted yet, or no outcome is known, is reported as ``reason``.
     """
-    hours = settings.performance.hours
-    if performances.captured(predictions):
-        models = performances.live_models()
-        label = _label_of(models[0].bundle, settings)
-        start_ns = performances.window_start(newest_step(paths.features), hours)
-        frames = read_features(paths.features, start_ns)
-        tables = performances.read_captured(predictions, frames, start_ns)
-        result = performances.measure(frames, tables, models, label, settings)
-    else:
-        result = performances.nothing(hours, "no prediction has been captured yet")
+    result = measure_and_judge(settings, paths.features, predictions)
     write_performance(result, paths.reports, datetime.now(UTC))
     report_index.write_index(paths.reports)
     return result
 
 
-def leaderboard(result: Json) -> str:
-    """Lay out an evaluation's models as a table for a terminal, best PR-AUC first."""
-    lines = [
-        (
-            f"{result['rows']:,} rows = {result['effective_windows']:,} independent windows, "
-            f"base rate {result['base_rate']:.3f}"
-        ),
-        (
-            f"{'model':<12} {'PR-AUC':>7} {'95 % interval':>15} {'ROC-AUC':>8} {'Brier':>7} "
-            f"{'cal.err':>8} {'alerts/h':>9}"
-        ),
-    ]
-    ranked = sorted(result["models"].items(), key=lambda item: -item[1]["pr_auc"])
-    for name, m in ranked:
-        low, high = m["pr_auc_interval"]
-        lines.append(
-            f"{name:<12} {m['pr_auc']:>7.3f} {f'{low:.3f} to {high:.3f}':>15} {m['roc_auc']:>8.3f} "
-            f"{m['brier']:>7.4f} {m['calibration_error']:>8.4f} {m['alerts_per_hour']:>9.2f}"
-        )
-    versus = result["ml_vs_best_baseline"]
-    low, high = versus["interval"]
-    lines.append(
-        f"ml less {versus['baseline']}: {versus['difference']:+.3f}, "
-        f"95 % interval {low:+.3f} to {high:+.3f}"
+def run_chain(settings: Settings, paths: Paths, tell: Callable[[str], None]) -> None:
+    """Run the stages from a lake to the registry and the reports, each once.
+
+    ``tell`` is called with a line or a table for each stage.
+    """
+    built = make_features(settings, paths)
+    tell(f"features   {built['rows']:,} rows")
+    done = train(settings, paths)
+    new = "new" if done.version.created else "already registered"
+    tell(f"train      {done.version.name} version {done.version.version}, {new}")
+    version, verdict = promote(settings, paths, done.trained)
+    result = evaluate(settings, paths, done=done, verdict=verdict)
+    tell(
+        f"placebo    {len(result['placebo'])} markets, no model beats the true forecast\n\n"
+        f"{leaderboard(result)}\n"
     )
-    return "\n".join(lines)
-
-
-def drift_line(result: drifts.DriftResult) -> str:
-    """Say in a line how many inputs have drifted."""
-    return f"{result.drifted_features} of {result.features} model inputs have drifted: " + (
-        "alert" if result.alert else "no alert"
+    outcome = "is champion" if verdict.earned else "not promoted: "
+    tell(f"promote    version {version} {outcome}{'; '.join(verdict.reasons)}")
+    tell(
+        f"evidence   e-value {verdict.evidence.e_value:.3g} after {verdict.evidence.blocks} "
+        f"blocks against {verdict.best_simple} (25 promotes)"
     )
+    tell(f"drift      {drift_line(drift(settings, paths))}")
+    tell(f"reports    {paths.reports / 'index.html'}")
 
 
-def write_json(value: Any, path: Path) -> None:
-    """Write JSON atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=1, allow_nan=False) + "\n")
-    os.replace(temporary, path)
+def read_trained(settings: Settings, paths: Paths) -> Trained:
+    """Read the last training back.
 
-
-def _trained(settings: Settings, paths: Paths) -> tuple[Bundle, Predictions, Json]:
-    """Read the last training back, and check that its model still gives its scores."""
-    trained = bundles.load(paths.model)
-    data = assemble(read_features(paths.features), _label_of(trained, settings))
-    predictions = read_predictions(paths.predictions, data)
-    last = (predictions.fold == predictions.fold.max()).nonzero()[0]
-    scores = trained.score(predictions.data.rows[last])
-    if (scores != predictions.scores["ml"][last]).any():
-        raise TrainingError("the model and its predictions differ; run `volatility train`")
+    Raises
+    ------
+    TrainingError
+        When there is none, it is damaged, or the features have changed since.
+    """
+    product = bundles.load(paths.model)
     try:
         summary = json.loads(paths.training.read_text())
-    except (OSError, ValueError) as error:
+        folds = tuple(FoldSummary(**fold) for fold in summary["folds"])
+        placebo: Json = summary["placebo"]
+    except (OSError, ValueError, LookupError, TypeError) as error:
         raise TrainingError(
             f"{paths.training} is damaged ({error}); run `volatility train`"
         ) from error
-    return trained, predictions, summary
+    start_ns = product.specification.train_start
+    data = read_dataset(paths.features, _settings_of(product, settings), start_ns=start_ns)
+    predictions = read_predictions(paths.predictions, data, [fold.best_simple for fold in folds])
+    return Trained(product, WalkForward(predictions, folds), placebo)
 
 
-def _evaluation(
-    settings: Settings, trained: Bundle, predictions: Predictions, summary: Json
-) -> Json:
-    folds = tuple(FoldSummary(**fold) for fold in summary["folds"])
+def _evaluation(settings: Settings, trained: Trained) -> Json:
+    walked = trained.walked
     result = evaluate_predictions(
-        predictions, settings, trained, source="walk-forward", folds=folds
+        walked.predictions, settings, trained.product, source="walk-forward", folds=walked.folds
     )
-    return {**result, "placebo": summary["placebo"], "held_out": None}
+    return {**result, "placebo": trained.placebo, "gate": None}
 
 
 def _features_of(ticks: Path, settings: Settings) -> list[FeatureFrame]:
@@ -336,12 +387,14 @@ def _features_of(ticks: Path, settings: Settings) -> list[FeatureFrame]:
         return read_features(Path(scratch) / "features")
 
 
-def _label_of(trained: Bundle, settings: Settings) -> Label:
-    """Give the label that a bundle was trained for."""
+def _settings_of(trained: Bundle, settings: Settings) -> Settings:
+    """Return the settings under which a bundle's rows are built and labelled."""
     spec = trained.specification
-    return msgspec.structs.replace(
-        settings.label, kind=spec.label_kind, horizon_seconds=spec.horizon_seconds
+    train = msgspec.structs.replace(
+        settings.train, stride_seconds=spec.parameters["train"]["stride_seconds"]
     )
+    forecast = msgspec.structs.replace(settings.forecast, horizons=spec.horizons)
+    return msgspec.structs.replace(settings, features=spec.features, forecast=forecast, train=train)
 
 
 def _with_offsets(batch: pa.RecordBatch, partition: int, offset: int) -> pa.Table:
@@ -362,21 +415,11 @@ def _metrics(result: Json) -> dict[str, float]:
         if isinstance(value, int | float)
     }
     flat |= {"base_rate": result["base_rate"], "rows": result["rows"]}
-    versus = result["ml_vs_best_baseline"]
-    flat["ml_vs_best_baseline.difference"] = versus["difference"]
+    for measure in ("qlike", "pr_auc"):
+        value = result["ml_vs_best_simple"][measure]["difference"]
+        if value is not None:
+            flat[f"ml_vs_best_simple.{measure}"] = value
     return {key: float(value) for key, value in flat.items()}
-
-
-def _flat(nested: dict[str, Any]) -> dict[str, Any]:
-    return dict(_pairs(nested))
-
-
-def _pairs(nested: dict[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in nested.items():
-        if isinstance(value, dict):
-            yield from _pairs(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def _quiet(progress: bool) -> bool | None:

@@ -16,7 +16,7 @@ from benchmarks.peers import (
 )
 
 SECOND = 1_000_000_000
-of: Any = np  # of a Series they give a Series, which numpy's types do not say
+of: Any = np  # numpy functions return a Series for a Series, which numpy's types do not express
 QUOTE = ["bid", "ask", "bid_size", "ask_size"]
 
 
@@ -38,11 +38,11 @@ def features(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _by_second(records: pd.DataFrame) -> pd.DataFrame:
-    """Reduce the records to one row a second: the last quote and what happened in it."""
+    """Reduce the records to one row per second: the last quote and the activity."""
     ticked = records["bid"].notna()
     quotes = records[QUOTE].ffill()
     middle = 0.5 * (quotes["bid"] + quotes["ask"])
-    start = records["time"].iloc[0]  # nanoseconds since then are exact as floats
+    start = records["time"].iloc[0]  # nanoseconds relative to this are exact as floats
     since = (records["time"] - start).astype(np.int64).astype(np.float64)
     tick = since.where(ticked).ffill()
     delay = np.floor(tick.diff() / 1000)
@@ -58,7 +58,7 @@ def _by_second(records: pd.DataFrame) -> pd.DataFrame:
     seconds = happened.resample("1s", closed="right", label="right")
     steps = seconds[["ticks", "delay", "delay_square"]].sum()
     steps["high"], steps["low"] = seconds["high"].max(), seconds["low"].min()
-    # Reading the last record of each second by its place is faster than `last`.
+    # Selecting the last record of each second by position is faster than `last`.
     last = seconds["ticks"].count().cumsum().to_numpy() - 1
     for name in QUOTE:
         steps[name] = quotes[name].to_numpy()[last]
@@ -70,7 +70,7 @@ def _by_second(records: pd.DataFrame) -> pd.DataFrame:
 
 
 def _over_seconds(steps: pd.DataFrame) -> pd.DataFrame:
-    """Roll over the seconds."""
+    """Compute rolling windows over the seconds."""
     middle, before = steps["middle"], steps["middle"].shift()
     log_return = of.log(middle / before)
     square, size = log_return * log_return, log_return.abs()

@@ -1,4 +1,4 @@
-"""Compute the features with Polars: one lazy query, on all the cores that it finds."""
+"""Compute the features with Polars: one lazy query on all available cores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def features(records: pl.DataFrame) -> pl.DataFrame:
 
 
 def _by_second(records: pl.LazyFrame) -> pl.LazyFrame:
-    """Reduce the records to one row a second: the last quote and what happened in it."""
+    """Reduce the records to one row per second: the last quote and the activity."""
     ticked = pl.col("bid").is_not_null()
     filled = records.select(
         pl.col("time").set_sorted(),
@@ -59,7 +59,7 @@ def _by_second(records: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _over_seconds(steps: pl.LazyFrame) -> pl.LazyFrame:
-    """Roll over the seconds, in stages: what a stage reads stands in the one before it."""
+    """Compute rolling windows in stages, each of which reads columns of the previous one."""
     middle, before = pl.col("middle"), pl.col("middle").shift()
     seconds = pl.col("time").to_physical() // SECOND
     moved = steps.with_columns(
@@ -78,7 +78,7 @@ def _over_seconds(steps: pl.LazyFrame) -> pl.LazyFrame:
     )
     rolled = moved.with_columns(
         *(
-            # Rolling sums that add and subtract can end a little below zero.
+            # Rolling sums by addition and subtraction can end slightly below zero.
             _mean("square", window, least_returns(window))
             .clip(lower_bound=0.0)
             .sqrt()
@@ -105,7 +105,7 @@ def _over_seconds(steps: pl.LazyFrame) -> pl.LazyFrame:
 
 
 def _rows() -> list[pl.Expr]:
-    """Give the features as functions of what the stages have rolled."""
+    """Return the features as functions of the stages' columns."""
     baseline = pl.col("realised_volatility_900s")
     rate = pl.col("mean_trade_intensity_900s")
     time = pl.col("time").to_physical()
@@ -159,7 +159,7 @@ def _mean(values: str | pl.Expr, window: int, least: int) -> pl.Expr:
 
 
 def _deviation(name: str, window: int) -> pl.Expr:
-    """Standard deviation over mean."""
+    """Return standard deviation over mean."""
     least = least_seconds(window)
     deviation = pl.col(name).rolling_std(window, min_samples=least, ddof=0)
     return deviation / _mean(name, window, least)

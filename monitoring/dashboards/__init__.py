@@ -1,8 +1,8 @@
-"""Describe the dashboards in few words; Grafana's JSON is made of them.
+"""Define the dashboards compactly; Grafana's JSON is generated from them.
 
-A panel is one call here and forty lines there, half of them the same for all. After a change::
+A panel is one call here and forty lines of JSON, half of them boilerplate. After a change, run::
 
     python -m monitoring.dashboards
 
-writes ``monitoring/grafana/dashboards/*.json``; a test holds these files to what is described.
+to write ``monitoring/grafana/dashboards/*.json``; a test checks that the files are up to date.
 """

@@ -1,4 +1,4 @@
-"""Write the dashboards as Grafana reads them: ``python -m monitoring.dashboards``."""
+"""Write the dashboards in Grafana's format: ``python -m monitoring.dashboards``."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FOLDER = Path(__file__).parents[1] / "grafana" / "dashboards"
 
 
 def files() -> dict[Path, str]:
-    """Give the content of each file."""
+    """Return the content of each file."""
     found = {}
     for module in (market, service, pipeline, model):
         name = module.__name__.rpartition(".")[2]
@@ -21,7 +21,7 @@ def files() -> dict[Path, str]:
 
 
 def main() -> None:
-    """Write them all."""
+    """Write all files."""
     for path, content in files().items():
         path.write_text(content)
 

@@ -1,4 +1,4 @@
-"""Market and score: what comes in, and what is said of it."""
+"""Market and score: incoming ticks and the forecasts made from them."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from monitoring.dashboards.panels import RED, YELLOW, Dashboard, Panel, stat
 DASHBOARD = Dashboard(
     uid="volatility-market",
     title="Market and score",
-    description="Ticks as they come, and the scores that the stream makes of them.",
+    description="Incoming ticks and the streaming forecasts made from them.",
     symbols=True,
     sections={
         "Now": [
             stat(
                 "Ticks",
-                "Of the chosen symbols, in the last minute. None is the alert NoTicks.",
+                "Rate of the selected symbols over the last minute. Zero raises NoTicks.",
                 "cps",
                 'sum(volatility:ticks:rate1m{symbol=~"$symbol"})',
                 steps=[(0.01, "green")],
@@ -21,8 +21,8 @@ DASHBOARD = Dashboard(
             ),
             stat(
                 "Predictions",
-                "Of all models that score the stream: champion and challenger. Each makes one a "
-                "symbol and second.",
+                "Rate over all models that score the stream: champion and challenger. Each makes "
+                "one prediction per symbol and second.",
                 "cps",
                 "volatility:stream_predictions:rate5m",
                 steps=[(0.01, "green")],
@@ -30,30 +30,30 @@ DASHBOARD = Dashboard(
             ),
             stat(
                 "Spikes announced",
-                "Predictions at or above the threshold in the last ten minutes. One spike is "
-                "announced many times.",
+                "Predictions at or above the threshold in the last ten minutes. A single spike "
+                "causes many of them.",
                 "short",
                 'sum(increase(volatility_spikes_total{job="score"}[10m])) or vector(0)',
             ),
             stat(
-                "Newest step is old",
-                "Clock time less the newest scored step: about a second where the market is live; "
-                "a replay has times of its own.",
+                "Age of newest step",
+                "Clock time minus the newest scored step: about a second in a live market; in a "
+                "replay it is meaningless.",
                 "s",
                 'max(volatility_feature_age_seconds{job="score", symbol=~"$symbol"})',
                 steps=[(5, YELLOW), (30, RED)],
             ),
             stat(
                 "Tick to prediction, p99",
-                "From the tick's arrival in Kafka to its prediction's, over five minutes.",
+                "From the arrival of a tick in Kafka to that of its prediction, over five minutes.",
                 "s",
                 "volatility:stream_prediction_latency_seconds:p99_5m",
                 steps=[(0.1, YELLOW), (1, RED)],
             ),
             stat(
                 "Alerts firing",
-                "Of all rules; Prometheus lists them under Alerts, docs/runbook.md says what to "
-                "do.",
+                "Number of firing alerts. Prometheus lists them under Alerts; docs/runbook.md says "
+                "how to respond.",
                 "short",
                 'count(ALERTS{alertstate="firing"}) or vector(0)',
                 steps=[(1, RED)],
@@ -62,7 +62,7 @@ DASHBOARD = Dashboard(
         "Ticks": [
             Panel(
                 "Ticks by symbol",
-                "A line at zero is a symbol that is silent: a halt, or a lost subscription.",
+                "A symbol at zero is silent: trading is halted, or its subscription is lost.",
                 "cps",
                 {
                     "{{symbol}}": 'sum by (symbol) (rate(volatility_ticks_total{job="ingest", '
@@ -72,8 +72,8 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Exchange to arrival",
-                "Clocks differ by up to a second, and the exchange's may run ahead: a rise counts "
-                "here, not the level.",
+                "Clocks differ by up to a second, and the exchange's may run ahead: watch for a "
+                "rise, not the level.",
                 "s",
                 {
                     name: f"histogram_quantile({share}, sum by (le) (rate("
@@ -85,8 +85,18 @@ DASHBOARD = Dashboard(
         ],
         "Score": [
             Panel(
+                "Forecast volatility",
+                "Newest forecast of the serving model, in basis points over each horizon.",
+                "none",
+                {
+                    "{{symbol}}, {{horizon_seconds}} s": "max by (symbol, horizon_seconds) "
+                    '(volatility_forecast_volatility_bps{job="score", symbol=~"$symbol"})'
+                },
+                width=24,
+            ),
+            Panel(
                 "Distribution of the scores",
-                "How many predictions had which score.",
+                "Number of predictions by score.",
                 "short",
                 {
                     "{{le}}": "sum by (le) (increase("
@@ -96,7 +106,8 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Mean score",
-                "A calibrated model's mean is the share of spikes to come: about the base rate.",
+                "Mean probability of a spike. For a calibrated model it equals the share of spikes "
+                "that follow: about the base rate.",
                 "percentunit",
                 {
                     "version {{model_version}}": "sum by (model_version) "
@@ -107,7 +118,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Predictions at or above the threshold",
-                "As a share of all, over five minutes.",
+                "Share of all predictions, over five minutes.",
                 "percentunit",
                 {
                     "version {{model_version}}": "(sum by (model_version) "
@@ -119,7 +130,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Predictions by model",
-                "The challenger scores in the champion's shadow, on the same rows.",
+                "The challenger scores the same rows in the champion's shadow.",
                 "cps",
                 {
                     "version {{model_version}} as {{model_variant}}": "sum by (model_version, "
@@ -129,7 +140,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Tick to prediction",
-                "From the tick's arrival in Kafka to its prediction's.",
+                "From the arrival of a tick in Kafka to that of its prediction.",
                 "s",
                 {
                     name: f"histogram_quantile({share}, sum by (le) (rate("
@@ -140,7 +151,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Age of the newest step",
-                "Grows while nothing is scored.",
+                "Rises while nothing is scored.",
                 "s",
                 {
                     "{{symbol}}": "max by (symbol) "

@@ -1,4 +1,4 @@
-"""Make Grafana's JSON of panels and of the dashboards that hold them."""
+"""Generate Grafana's JSON for panels and dashboards."""
 
 from __future__ import annotations
 
@@ -7,38 +7,38 @@ from dataclasses import dataclass
 from typing import Any
 
 DATASOURCE = {"type": "prometheus", "uid": "prometheus"}
-SCHEMA_VERSION = 41  # of Grafana 12
+SCHEMA_VERSION = 41  # Grafana 12
 COLUMNS = 24
 GREEN, YELLOW, RED, BLUE = "green", "#EAB839", "red", "blue"
 
 Json = dict[str, Any]
-Steps = Sequence[tuple[float, str]]  # from a value on, a colour
+Steps = Sequence[tuple[float, str]]  # pairs of lower bound and colour
 
 
 @dataclass(frozen=True)
 class Panel:
-    """Hold one panel.
+    """Represent one panel.
 
     Parameters
     ----------
     title, description : str
-        What it shows, and what a person should make of it.
+        What the panel shows and how to interpret it.
     unit : str
-        Grafana's name of the unit, such as ``s``, ``percentunit``, ``cps`` (counts a second).
+        Grafana's unit name, such as ``s``, ``percentunit`` or ``cps`` (counts per second).
     queries : mapping of str to str
         PromQL by legend; ``{{label}}`` in a legend is replaced by Grafana.
     kind : str
         ``timeseries``, ``stat``, ``bargauge`` or ``heatmap``.
     steps : sequence of (float, str)
-        Colours from a value on; on a time series each is a line.
+        Lower bounds and their colours; in a time series each is drawn as a line.
     base : str
         Colour below the first step.
     words : mapping of float to (str, str), optional
-        Text and colour to show in place of a value.
+        Text and colour to show instead of a value.
     width, height : int
-        Of 24 columns; in rows of 30 pixels.
+        Width in columns (24 in total); height in rows of 30 pixels.
     names : bool
-        Show the legend in place of the value.
+        Show the legend instead of the value.
     """
 
     title: str
@@ -54,7 +54,7 @@ class Panel:
     names: bool = False
 
     def json(self, number: int, x: int, y: int) -> Json:
-        """Give it as Grafana reads it, at a place."""
+        """Return the panel in Grafana's format, at a position."""
         return {
             "id": number,
             "type": self.kind,
@@ -116,7 +116,7 @@ class Panel:
             }
         if self.kind == "bargauge":
             return {"reduceOptions": newest, "orientation": "horizontal", "displayMode": "basic"}
-        return {  # a heat map of the buckets of a histogram
+        return {  # heat map of histogram buckets
             "calculate": False,
             "color": {"mode": "scheme", "scheme": "Blues", "steps": 32},
             "yAxis": {"unit": self.unit},
@@ -139,16 +139,16 @@ class Panel:
 
 @dataclass(frozen=True)
 class Dashboard:
-    """Hold a dashboard: sections of panels, laid out from left to right, then downwards."""
+    """Represent a dashboard: sections of panels, laid out left to right, then top to bottom."""
 
     uid: str
     title: str
     description: str
     sections: Mapping[str, Sequence[Panel]]
-    symbols: bool = False  # whether one can choose among them
+    symbols: bool = False  # whether users can select symbols
 
     def json(self) -> Json:
-        """Give it as Grafana reads it."""
+        """Return the dashboard in Grafana's format."""
         return {
             "uid": self.uid,
             "title": self.title,
@@ -231,7 +231,7 @@ ALERTS: Json = {
 def stat(
     title: str, description: str, unit: str, query: str, legend: str = "", **more: Any
 ) -> Panel:
-    """Make a panel of one newest value, or one for each series."""
+    """Return a panel that shows the newest value of each series."""
     return Panel(
         title, description, unit, {legend: query}, "stat", **{"width": 4, "height": 4, **more}
     )

@@ -1,4 +1,4 @@
-"""Pipeline: do the processes run, is nothing lost, and does every flow keep its pace."""
+"""Pipeline: health of the processes, lost ticks, and progress of the flows."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from monitoring.dashboards.panels import GREEN, RED, YELLOW, Dashboard, Panel, s
 DASHBOARD = Dashboard(
     uid="volatility-pipeline",
     title="Pipeline",
-    description="Processes, the way of a tick through Kafka into the lake, and the flows.",
+    description="Processes, data flow of ticks through Kafka into the lake, and flows.",
     sections={
         "Processes": [
             Panel(
                 "Processes",
-                "Whether Prometheus reaches them. Kafka and MLflow serve no metrics.",
+                "Whether Prometheus can scrape them. Kafka and MLflow export no metrics.",
                 "short",
                 {"{{job}}": "min by (job) (up)"},
                 "stat",
@@ -22,14 +22,14 @@ DASHBOARD = Dashboard(
             ),
             stat(
                 "Kafka",
-                "Whether the flows' process reaches the broker.",
+                "Whether the flows process can reach the broker.",
                 "short",
                 'max(volatility_monitor_broker_up{job="flows"})',
                 words={0: ("away", RED), 1: ("there", GREEN)},
             ),
             stat(
                 "Disk free",
-                "Of the disk that holds the lake.",
+                "Free share of the disk with the lake.",
                 "percentunit",
                 "min(volatility:disk_free:ratio)",
                 steps=[(0.1, YELLOW), (0.2, GREEN)],
@@ -37,17 +37,17 @@ DASHBOARD = Dashboard(
             ),
             stat(
                 "Alerts firing",
-                "Of all rules; docs/runbook.md says what to do.",
+                "Number of firing alerts; docs/runbook.md says how to respond.",
                 "short",
                 'count(ALERTS{alertstate="firing"}) or vector(0)',
                 steps=[(1, RED)],
             ),
         ],
-        "From the source to Kafka": [
+        "Source to Kafka": [
             Panel(
                 "Gaps by reason",
-                "In the last hour. Features and labels near a gap are left out; more than six "
-                "are the alert GapRate.",
+                "Over the last hour. Features and labels near a gap are excluded; more than six "
+                "gaps raise the alert GapRate.",
                 "short",
                 {
                     "{{reason}}": "sum by (reason) "
@@ -56,8 +56,8 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Reconnects, rejected and late",
-                "Rejected: no valid ticks, kept in ticks.dead-letter. Late: for a step that was "
-                "closed already, dropped live and in batch alike.",
+                "Rejected: invalid ticks, kept in ticks.dead-letter. Late: ticks of a step that "
+                "was already closed, dropped both live and in batch.",
                 "cps",
                 {
                     "reconnects": "sum(rate("
@@ -69,8 +69,8 @@ DASHBOARD = Dashboard(
                 },
             ),
             Panel(
-                "Ticks that wait for Kafka",
-                "In order, up to 500,000; past that they are lost and counted.",
+                "Ticks waiting for Kafka",
+                "Buffered in order, up to 500,000; beyond that, ticks are lost and counted.",
                 "short",
                 {
                     "waiting": 'sum(volatility_buffered_ticks{job="ingest"})',
@@ -79,10 +79,10 @@ DASHBOARD = Dashboard(
                 },
             ),
         ],
-        "From Kafka on": [
+        "Kafka to lake and scores": [
             Panel(
                 "Ticks not scored yet",
-                "Above 1,000 for two minutes is the alert ScorerLag.",
+                "Above 1,000 for two minutes it raises the alert ScorerLag.",
                 "short",
                 {
                     "partition {{partition}}": "sum by (partition) "
@@ -92,14 +92,14 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Records not captured yet",
-                "A saw: each run of the flow capture brings it to zero.",
+                "A sawtooth: each run of the capture flow resets it to zero.",
                 "short",
                 {"{{topic}}": 'sum by (topic) (volatility_capture_lag_offsets{job="flows"})'},
                 steps=[(20000, RED)],
             ),
             Panel(
                 "Rows written to the lake",
-                "Each run of the flow capture is a step.",
+                "Each run of the capture flow adds a step.",
                 "cps",
                 {
                     "{{topic}}": "sum by (topic) "
@@ -109,22 +109,23 @@ DASHBOARD = Dashboard(
         ],
         "Flows": [
             Panel(
-                "Since the last success",
-                "Each flow has its pace, in params.yaml under schedules; FlowOverdue knows them.",
+                "Time since last success",
+                "Intervals are set under schedules in params.yaml; the alert FlowOverdue monitors "
+                "them.",
                 "s",
                 {"{{flow}}": "volatility:flow_age_seconds:time"},
                 "bargauge",
             ),
             Panel(
-                "Length of the newest run",
-                "A capture longer than its interval falls behind.",
+                "Duration of newest run",
+                "A capture that takes longer than its interval falls behind.",
                 "s",
                 {"{{flow}}": 'max by (flow) (volatility_flow_duration_seconds{job="flows"})'},
                 "bargauge",
             ),
             Panel(
                 "Newest run",
-                "Whether it ended well. Prefect has the log of each.",
+                "Whether it succeeded. Prefect has the logs.",
                 "short",
                 {"{{flow}}": 'max by (flow) (volatility_flow_failed{job="flows"})'},
                 "stat",

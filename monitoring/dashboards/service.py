@@ -1,4 +1,4 @@
-"""Service: is it there, is it fast, and which model answers."""
+"""Service: requests, latency, errors and the serving model."""
 
 from __future__ import annotations
 
@@ -9,39 +9,40 @@ ERRORS = 'bentoml_service_request_total{job="service", endpoint=~"/predict.*", '
 
 
 def none(label: str) -> str:
-    """Query a zero that is called none: a legend wants the label, and there may be no series."""
+    """Return a query for zero labelled ``none``, for legends when there are no series."""
     return f'label_replace(vector(0), "{label}", "none", "", "")'
 
 
 DASHBOARD = Dashboard(
     uid="volatility-service",
     title="Service",
-    description="Requests, their latency against the objective, and the model that answers them.",
+    description="Requests, latency compared with the objective, and the serving model.",
     sections={
         "Now": [
             stat(
                 "Requests",
-                "To /predict and /predict/ticks, over five minutes: answered, refused and failed.",
+                "Requests to /predict and /predict/ticks, over five minutes: answered, refused and "
+                "failed.",
                 "reqps",
                 "volatility:requests:rate5m",
             ),
             stat(
                 "/predict, p99",
-                "The objective is 15 ms, from the request's body to its scores.",
+                "From the request body to the scores. The objective is 15 ms.",
                 "s",
                 'volatility:prediction_latency_seconds:p99_5m{route="/predict"}',
                 steps=[(0.01, YELLOW), (SLO_SECONDS, RED)],
             ),
             stat(
                 "Server errors",
-                "Share of the requests answered 5xx, over five minutes.",
+                "Share of requests answered with 5xx, over five minutes.",
                 "percentunit",
                 "volatility:server_errors:rate5m / (volatility:requests:rate5m > 0) or vector(0)",
                 steps=[(0.001, YELLOW), (0.01, RED)],
             ),
             stat(
                 "Refused",
-                "Share of the requests answered 4xx, over five minutes.",
+                "Share of requests answered with 4xx, over five minutes.",
                 "percentunit",
                 "volatility:refused_requests:rate5m / (volatility:requests:rate5m > 0) "
                 "or vector(0)",
@@ -49,7 +50,7 @@ DASHBOARD = Dashboard(
             ),
             stat(
                 "Model",
-                "The version that answers, and as what.",
+                "Serving version and variant.",
                 "short",
                 'volatility_model_info{job="service"} == 1',
                 "{{model_version}} as {{model_variant}}",
@@ -58,7 +59,8 @@ DASHBOARD = Dashboard(
             ),
             stat(
                 "Age of the model",
-                "Since its training. Past serving.max_age_hours it is reported as stale.",
+                "Age of the newest training row. Above serving.max_age_hours the model is reported "
+                "as stale.",
                 "s",
                 'max(volatility_model_age_seconds{job="service"})',
                 steps=[(345600, YELLOW), (604800, RED)],
@@ -77,7 +79,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Refused requests by reason",
-                "What clients do wrong: see docs/runbook.md, RequestsRefused.",
+                "Client errors: see RequestsRefused in docs/runbook.md.",
                 "reqps",
                 {
                     "{{reason}}": "sum by (reason) (rate(volatility_rejected_requests_total"
@@ -86,8 +88,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Server errors by status",
-                "503: no model is loaded. 500: a fault of the service, with a traceback in its "
-                "log.",
+                "503: no model is loaded. 500: a bug in the service, with a traceback in its log.",
                 "reqps",
                 {
                     "{{http_response_code}}": "sum by (http_response_code) (rate("
@@ -100,7 +101,7 @@ DASHBOARD = Dashboard(
         "Latency": [
             Panel(
                 "/predict: median and p99",
-                "From the request's body to its scores; the line is the objective of p99, 15 ms.",
+                "From the request body to the scores; the line is the p99 objective, 15 ms.",
                 "s",
                 {
                     name: f'volatility:prediction_latency_seconds:{name}_5m{{route="/predict"}}'
@@ -110,7 +111,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "/predict: distribution",
-                "How many requests took how long.",
+                "Number of requests by latency.",
                 "s",
                 {
                     "{{le}}": "sum by (le) (increase(volatility_prediction_latency_seconds_bucket"
@@ -119,11 +120,11 @@ DASHBOARD = Dashboard(
                 "heatmap",
             ),
             Panel(
-                "Requests at work",
-                "Those that BentoML's layers see; plain predictions pass them by.",
+                "Requests in progress",
+                "Requests in BentoML's layers; plain predictions bypass them.",
                 "short",
                 {
-                    "at work": 'sum(bentoml_service_request_in_progress{job="service", '
+                    "in progress": 'sum(bentoml_service_request_in_progress{job="service", '
                     'endpoint=~"/predict.*"}) or vector(0)'
                 },
             ),
@@ -131,8 +132,7 @@ DASHBOARD = Dashboard(
         "Model": [
             Panel(
                 "Rows scored",
-                "By the version that scored them; an alias that moves shows as one line after the "
-                "other.",
+                "By model version; when the alias moves, one line follows the other.",
                 "cps",
                 {
                     "version {{model_version}} as {{model_variant}}": "sum by (model_version, "
@@ -143,7 +143,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Rows at or above the threshold",
-                "As a share of the rows scored, over five minutes.",
+                "Share of the scored rows, over five minutes.",
                 "percentunit",
                 {
                     "spikes": 'sum(rate(volatility_spikes_total{job="service"}[5m])) / '
@@ -154,7 +154,7 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Rows unlike the training rows",
-                "Share of the rows flagged out_of_distribution, over five minutes. Do not act on "
+                "Share of rows flagged out_of_distribution, over five minutes. Do not rely on "
                 "their scores alone.",
                 "percentunit",
                 {
@@ -168,8 +168,8 @@ DASHBOARD = Dashboard(
             ),
             Panel(
                 "Degraded",
-                "It answers on, although the registry is away, a version was refused, or the "
-                "model is old.",
+                "The service keeps answering, although the registry is unavailable, a version was "
+                "refused, or the model is stale.",
                 "short",
                 {"{{cause}}": 'max by (cause) (volatility_degraded{job="service"})'},
                 "stat",

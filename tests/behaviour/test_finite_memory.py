@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.behaviour.test_parity import assert_same_bits, live
-from tests.streams import SECOND, random_records, seeds
+from tests.streams import random_records, seeds
 from volatility.settings import Features
+from volatility.units import SECOND
 
 MEMORY_NS = Features().memory_seconds * SECOND
 

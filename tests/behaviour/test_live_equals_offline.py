@@ -1,4 +1,4 @@
-"""DESIGN 6.8, after the fact: what live predictions were worth is what evaluation says of them."""
+"""What live predictions were worth is, to the bit, what an evaluation says of the same rows."""
 
 from __future__ import annotations
 
@@ -8,27 +8,37 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streaming.capture import capture_topic
-from streaming.log import PREDICTIONS, TICKS
-from streaming.memory_log import MemoryLog
-from streaming.models import Models
-from streaming.score import Scorer
-from tests.examples import SMALL, dataset, trained
+from tests.live import SETTINGS, START_NS, live_bundle
 from tests.registries import make_registry
 from volatility import registry, stages
-from volatility.bundle import Bundle
-from volatility.columns import to_records
 from volatility.dataset import assemble
 from volatility.evaluation import evaluate_bundle
-from volatility.features import read_features
-from volatility.kernel_state import SECOND
-from volatility.metrics import scorecard
-from volatility.model import fit_bundle
-from volatility.simulate import simulate
-from volatility.tick import encode
+from volatility.features.engine import read_features
+from volatility.models.bundle import Bundle
+from volatility.records.columns import to_records
+from volatility.records.tick import encode
+from volatility.simulation.simulator import simulate
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import PREDICTIONS, TICKS
+from volatility.streaming.log.memory_log import MemoryLog
+from volatility.streaming.models import Models
+from volatility.streaming.score import Scorer
+from volatility.units import SECOND
 
-START_NS = 1_775_337_223 * SECOND
 HOURS = 3.0
+MEASURES = (
+    "qlike",
+    "pr_auc",
+    "roc_auc",
+    "brier",
+    "calibration_error",
+    "precision",
+    "recall",
+    "alerts_per_hour",
+    "event_recall",
+    "lead_seconds",
+    "threshold",
+)
 
 
 def stream(log: MemoryLog, scorer: Scorer, symbol: str, seed: int, hours: float) -> None:
@@ -47,64 +57,70 @@ def register(bundle: Bundle, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory):
-    """Train two models, let a champion and its challenger score a market live, capture it all."""
+    """Let a champion and its challenger score a market live, capture it all and measure."""
     folder = tmp_path_factory.mktemp("lived")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", make_registry(folder))
-        champion = trained().bundle
-        challenger = fit_bundle(dataset().take(np.arange(8_000)), SMALL)
-        registry.promote(register(champion, folder / "one"), evidence={})
-        register(challenger, folder / "two")
+        bundles = {"champion": live_bundle(0), "challenger": live_bundle(1)}
+        registry.promote(register(bundles["champion"], folder / "one"), evidence={})
+        register(bundles["challenger"], folder / "two")
         log = MemoryLog()
         log.create(TICKS, 2)
-        scorer = Scorer(log, Models(), SMALL.features, group=None)
+        scorer = Scorer(log, Models(), group=None)
         for symbol, seed in (("BTC-USD", 1), ("ETH-USD", 2)):
             stream(log, scorer, symbol, seed, HOURS)
         scorer.close()
         paths = stages.Paths(folder / "ticks", folder / "features", folder / "m", folder / "r")
         capture_topic(log, TICKS, paths.ticks)
         capture_topic(log, PREDICTIONS, folder / "predictions")
-        stages.make_features(SMALL, paths, progress=False)
-        result = stages.performance(SMALL, paths, folder / "predictions")
-        yield folder, result, {"champion": champion, "challenger": challenger}
+        stages.make_features(SETTINGS, paths, progress=False)
+        result = stages.performance(SETTINGS, paths, folder / "predictions")
+        yield folder, result, bundles
 
 
 def test_live_skill_is_exactly_the_offline_evaluation_of_the_same_rows(lived) -> None:
     folder, live, bundles = lived
-    offline = {}
-    data = assemble(read_features(folder / "features"), SMALL.label)
-    spikes = data.values >= bundles["champion"].specification.tau
-    for name, bundle in bundles.items():
-        offline[name] = scorecard(spikes, bundle.score(data.rows))
-        assert live["rows_labelled"] == len(data) > 10_000
-        assert live["base_rate"] == float(spikes.mean())
-    baseline = bundles["champion"].as_variant("baseline")
-    offline["baseline"] = scorecard(spikes, baseline.score(data.rows))
-    assert set(live["models"]) == set(offline)
-    for name, expected in offline.items():
+    data = assemble(read_features(folder / "features"), SETTINGS)
+    assert live["rows_labelled"] == len(data) > 800
+    offline = {
+        name: evaluate_bundle(bundle, data, SETTINGS)["models"] for name, bundle in bundles.items()
+    }
+    whole = evaluate_bundle(bundles["champion"], data, SETTINGS)
+    assert live["base_rate"] == whole["base_rate"]
+    assert live["effective_windows"] == whole["effective_windows"]
+    assert live["spike_levels_bps"] == whole["spike_levels_bps"]
+    expected = {
+        "champion": offline["champion"]["ml"],
+        "challenger": offline["challenger"]["ml"],
+        "baseline": offline["champion"]["baseline"],
+    }
+    assert set(live["models"]) == set(expected)
+    for name, figures in expected.items():
         found = live["models"][name]
-        for measure in ("pr_auc", "roc_auc", "brier", "calibration_error"):
-            assert found[measure] == getattr(expected, measure)
+        for measure in MEASURES:
+            assert found[measure] == figures[measure], (name, measure)
+        for horizon, figure in figures["horizons"].items():
+            assert found["horizons"][horizon]["qlike"] == figure["qlike"]
+    for measure in ("qlike", "pr_auc"):
+        difference = whole["ml_vs_best_simple"][measure]["difference"]
+        assert live["versus_baseline"]["champion"][measure]["difference"] == pytest.approx(
+            difference, abs=1e-12
+        )
 
-    whole = evaluate_bundle(bundles["champion"], data, SMALL)
-    assert whole["rows"] == live["rows_labelled"]
-    for measure in ("pr_auc", "brier", "precision", "recall", "alerts_per_hour", "event_recall"):
-        assert live["models"]["champion"][measure] == whole["models"]["ml"][measure]
-    best = bundles["champion"].specification.best_baseline
-    assert live["models"]["baseline"]["pr_auc"] == whole["models"][best]["pr_auc"]
 
-
-def test_the_stream_s_scores_are_those_of_the_rebuilt_rows(lived) -> None:
+def test_the_stream_s_forecasts_are_those_of_the_rebuilt_rows(lived) -> None:
     _, live, _ = lived
-    assert live["parity"]["rows"] > 2 * live["rows_labelled"]
+    stride = SETTINGS.train.stride_seconds
+    assert live["parity"]["rows"] > 2 * stride * live["rows_labelled"]
     assert (live["parity"]["differ"], live["parity"]["without_a_row"]) == (0, 0)
     assert live["left_out"]["not_scored_by_all"] == 0
+    assert live["left_out"]["seen_in_training"] == 0
     assert live["left_out"]["of_other_models"] == {}
     # A gap, or the end of the market, lies in the minute after these.
-    assert 120 <= live["left_out"]["outcome_not_known"] < 0.2 * live["rows_labelled"]
+    assert 120 // stride <= live["left_out"]["outcome_not_known"] < 0.2 * live["rows_labelled"]
 
 
-def test_the_report_says_what_was_measured(lived) -> None:
+def test_the_report_shows_what_was_measured(lived) -> None:
     folder, live, _ = lived
     latest = json.loads((folder / "r" / "performance" / "latest.json").read_text())
     (run,) = (folder / "r" / "performance").glob("*Z.json")
@@ -114,3 +130,19 @@ def test_the_report_says_what_was_measured(lived) -> None:
     assert "performance.html" in (folder / "r" / "index.html").read_text()
     page = (folder / "r" / "performance.html").read_text()
     assert f"{latest['rows_labelled']:,}" in page
+
+
+def test_the_champion_is_judged_by_what_it_said_live(lived) -> None:
+    folder, live, bundles = lived
+    champion = bundles["champion"]
+    evidence = live["live_evidence"]
+    assert evidence["version"] == "1"
+    assert live["demotion"] is None
+    data = assemble(read_features(folder / "features"), SETTINGS)
+    block = np.unique(data.time // (SETTINGS.evaluate.block_seconds * SECOND))
+    assert evidence["blocks"] in (len(block) - 1, len(block))
+    assert registry.read_live_evidence(champion.specification.recipe) is not None
+    # The same predictions again are not new evidence.
+    paths = stages.Paths(features=folder / "features", reports=folder / "again")
+    again = stages.performance(SETTINGS, paths, folder / "predictions")
+    assert again["live_evidence"] == evidence

@@ -17,9 +17,9 @@ import pytest
 
 from tests.bundles import small_bundle
 from tests.registries import make_registry, register_small
-from volatility import bundle as bundles
 from volatility import registry
-from volatility.bundle import BundleError
+from volatility.models import bundle as bundles
+from volatility.models.bundle import BundleError
 
 CODE = {"pickle.find_class", "exec", "marshal.loads"}
 
@@ -92,7 +92,7 @@ def test_the_registry_reads_only_the_data_files(tmp_path, monkeypatch, stored):
         for event, path in events
         if event == "open" and "mlartifacts" in str(path) and Path(str(path)).is_file()
     }
-    assert opened == {bundles.MODEL_FILE, bundles.TREES_FILE}
+    assert opened == {bundles.MODEL_FILE, bundles.ARRAYS_FILE}
     # MLflow and SQLAlchemy may run generated code of their own, but none from the artifacts.
     assert not [e for e in events if e[0] == "exec" and "mlartifacts" in str(e[1])]
 
@@ -112,20 +112,20 @@ def test_code_in_the_registry_is_not_run(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["object array", "object start", "pickle", "npy", "floats"])
-def test_a_pickle_in_place_of_the_trees_is_refused(stored, tmp_path, kind):
+def test_a_pickle_in_place_of_the_arrays_is_refused(stored, tmp_path, kind):
     mark = tmp_path / "was-run"
-    trees = stored / bundles.TREES_FILE
-    with np.load(trees) as file:
+    target = stored / bundles.ARRAYS_FILE
+    with np.load(target) as file:
         arrays = dict(file)
     bomb = np.array([Bomb(mark)], dtype=object)
     if kind == "object array":
-        np.savez(trees, **{**arrays, "value": bomb})
+        np.savez(target, **{**arrays, "har.law.table": bomb})
     elif kind == "object start":
-        np.savez(trees, **{**arrays, "start": bomb.reshape(())})
+        np.savez(target, **{**arrays, "own.trees.0.start": bomb.reshape(())})
     elif kind == "pickle":
-        trees.write_bytes(pickle.dumps(Bomb(mark)))
+        target.write_bytes(pickle.dumps(Bomb(mark)))
     else:
-        with trees.open("wb") as file:
+        with target.open("wb") as file:
             np.save(file, bomb if kind == "npy" else np.zeros(3), allow_pickle=True)
     with pytest.raises(BundleError):
         bundles.load(stored)
@@ -139,7 +139,7 @@ def test_an_extra_member_is_not_unpickled(stored, tmp_path):
     mark = tmp_path / "was-run"
     content = io.BytesIO()
     np.save(content, np.array([Bomb(mark)], dtype=object), allow_pickle=True)
-    with zipfile.ZipFile(stored / bundles.TREES_FILE, "a") as archive:
+    with zipfile.ZipFile(stored / bundles.ARRAYS_FILE, "a") as archive:
         archive.writestr("extra.npy", content.getvalue())
     with pytest.raises(BundleError):
         bundles.load(stored)

@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from tests.bundles import small_bundle
 from tests.streams import random_records, seeds, to_batch
-from volatility.columns import to_records
-from volatility.features import FeatureEngine, build_features, feature_batches, read_features
-from volatility.importing import import_files
-from volatility.lake import Lake
+from volatility.features.engine import FeatureEngine, build_features, feature_batches, read_features
+from volatility.lake.importing import import_files
+from volatility.lake.lake import Lake
+from volatility.records.columns import to_records
+from volatility.records.tick import Record, decode, encode
 from volatility.settings import Features
-from volatility.tick import Record, decode, encode
 
 
 def live(records: list[Record]) -> tuple[np.ndarray, np.ndarray, dict[str, int]]:
@@ -67,5 +67,6 @@ def test_recordings_live_equals_lake_rows_and_scores(recordings: Path, tmp_path:
         times, rows, _ = live(records)
         assert np.array_equal(times, frame.time)
         assert_same_bits(rows, frame.rows)
-        one_by_one = np.array([bundle.score(row[None])[0] for row in rows[:2000]])
-        assert_same_bits(one_by_one, bundle.score(frame.rows)[:2000])
+        place = np.zeros(len(rows), dtype=np.int64)
+        one_by_one = np.array([bundle.score(row[None], place[:1])[0] for row in rows[:2000]])
+        assert_same_bits(one_by_one, bundle.score(frame.rows, place)[:2000])

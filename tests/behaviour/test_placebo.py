@@ -1,70 +1,133 @@
-"""DESIGN 6.4: on noise the whole path scores the base rate, and skill on noise stops training."""
+"""DESIGN 7.4: nothing beats the truth on a placebo market; what leaks does, and stops training."""
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pytest
 
-from volatility import placebo, stages
+from volatility import stages
 from volatility.dataset import Dataset, assemble
-from volatility.model import TrainingError
-from volatility.placebo import Placebo, run_placebo
+from volatility.evaluation import Placebo, placebo, run_placebo
+from volatility.evaluation.markets import DEVIATION, PlaceboMarket, placebo_markets
+from volatility.evaluation.placebo import STANDARD_ERRORS, Skill, _wider, measure_placebo
+from volatility.features.engine import FeatureFrame
+from volatility.features.table import INDEX
+from volatility.models.fit import TrainingError
+from volatility.models.prior import shipped
+from volatility.models.simple import SIMPLE
 from volatility.settings import Evaluate, Settings, Simulate, Train
 
 QUICK = Settings(
     simulate=Simulate(hours=4.0),
-    evaluate=Evaluate(resamples=200, placebo_hours=8.0),
-    train=Train(folds=2, iterations=60),
+    evaluate=Evaluate(resamples=50, placebo_hours=6.0),
+    train=Train(folds=2, stride_seconds=30),
 )
+TRAILING = INDEX["realised_volatility_900s"]
+RECENT = INDEX["realised_volatility_30s"]
+MARKETS = {"constant", "har", "sparse_1s", "sparse_10s", "sparse_30s", "together"}
 
 
 @pytest.mark.parametrize("seed", [1, 2])
-def test_noise_scores_the_base_rate(seed: int) -> None:
-    found = run_placebo(QUICK, seed=seed)
-    assert found.passed, found
-    assert 0.05 < found.base_rate < 0.2
-    assert 0.0 < found.standard_error < 0.05
+def test_nothing_beats_the_truth(seed: int) -> None:
+    found = run_placebo(QUICK, shipped(), seed=seed)
+    assert found.beaten == []
+    assert set(found.skills) == MARKETS
+    for models in found.skills.values():
+        assert set(models) == {*SIMPLE, "ml", "prior", "baseline"}
+        for skill in models.values():
+            assert 0.0 < skill.standard_error < 0.5
+    # Where there is something to know, who does not know it is far from the truth.
+    assert found.skills["har"]["constant"].skill < -0.02
+    text = found.json()["har"]["ml"]
+    assert set(text) == {
+        "skill", "standard_error", "pr_auc_skill", "pr_auc_standard_error", "passed",
+    }  # fmt: skip
+
+
+@cache
+def constant() -> PlaceboMarket:
+    """Return two days of the market of one variance: there is nothing to know."""
+    return next(iter(placebo_markets(QUICK.features, 48.0, 1)))
+
+
+def relative(data: Dataset) -> Dataset:
+    """Label as this project once did: what follows, over the trailing volatility."""
+    over = np.square(DEVIATION / data.rows[:, TRAILING])
+    return replace(data, variance=data.variance * over[:, None])
+
+
+def overlapping(data: Dataset) -> Dataset:
+    """Let the label look 30 s back: the commonest leak there is."""
+    past = np.square(data.rows[:, RECENT])
+    return replace(data, variance=(data.variance * 60.0 + past[:, None] * 30.0) / 90.0)
+
+
+def measure(label: Callable[[Dataset], Dataset], patch: pytest.MonkeyPatch) -> Placebo:
+    def labelled(frames: tuple[FeatureFrame, ...], settings: Settings) -> Dataset:
+        return label(assemble(frames, settings))
+
+    patch.setattr(placebo, "assemble", labelled)
+    return measure_placebo([constant()], QUICK, shipped())
+
+
+def test_the_forward_label_itself_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert measure(lambda data: data, monkeypatch).beaten == []
+
+
+def test_a_label_that_its_own_denominator_predicts_does_not_pass(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    found = measure(relative, monkeypatch)
+    beaten = {model for _, model, _ in found.beaten}
+    # The level alone predicts the ratio, and so does whatever knows the level.
+    assert {"persistence_900s", "har", "ewma_level", "baseline"} <= beaten
+    assert found.skills["constant"]["persistence_900s"].skill > 0.0
 
 
 def test_a_label_that_overlaps_its_features_does_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def leaking(frames: list, label: object) -> Dataset:
-        data = assemble(frames, QUICK.label)
-        past = data.frames[0].column("volatility_ratio_60s")
-        # The label looks 30 s back instead of only forward: the commonest leak there is.
-        return dataclasses.replace(data, values=data.values + np.nan_to_num(past[data.frame_row]))
-
-    monkeypatch.setattr(placebo, "assemble", leaking)
-    assert not run_placebo(QUICK, seed=1).passed
+    beaten = {model for _, model, _ in measure(overlapping, monkeypatch).beaten}
+    assert {"persistence_60s", "ewma", "har", "ml"} <= beaten
 
 
-def test_scores_from_the_future_do_not_pass(monkeypatch: pytest.MonkeyPatch) -> None:
-    def shuffled(time: np.ndarray, folds: int, *_: object) -> list:
-        from volatility.splits import Fold
+@pytest.mark.parametrize(
+    ("skill", "area", "passed"),
+    [
+        (0.029, 0.0, True),
+        (0.031, 0.0, False),
+        (0.0, 0.29, True),
+        (0.0, 0.31, False),
+        (-9, -9, True),
+    ],
+)
+def test_three_standard_errors_decide(skill: float, area: float, passed: bool) -> None:
+    assert STANDARD_ERRORS == 3.0
+    assert Skill(skill, 0.01, area, 0.1).passed is passed
 
-        order = np.random.default_rng(0).permutation(len(time))
-        parts = np.array_split(order, folds + 1)
-        return [Fold(np.sort(np.setdiff1d(order, part)), np.sort(part)) for part in parts[1:]]
 
-    monkeypatch.setattr("volatility.training.walk_forward", shuffled)
-    options = msgspec.structs.replace(
-        QUICK.train, iterations=300, max_leaf_nodes=64, min_samples_leaf=5, l2_regularization=0.0
-    )
-    assert not run_placebo(msgspec.structs.replace(QUICK, train=options), seed=1).passed
+@pytest.mark.parametrize(("blocks", "quantile"), [(4, 9.22), (14, 3.69), (1000, 3.01)])
+def test_few_blocks_widen_the_standard_error(blocks: int, quantile: float) -> None:
+    # Student's t exceeds this as seldom as a normal variable exceeds 3.
+    assert STANDARD_ERRORS * _wider(blocks) == pytest.approx(quantile, abs=0.02)
+    assert _wider(1) == np.inf
 
 
-def test_training_registers_nothing_when_the_placebo_has_skill(
+def test_training_registers_nothing_when_the_truth_is_beaten(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    monkeypatch.setattr(stages, "run_placebo", lambda _: Placebo(0.4, 0.1, 0.01))
+    leak = Placebo({"constant": {"har": Skill(0.05, 0.01, 0.0, 0.1)}})
+    monkeypatch.setattr(stages, "run_placebo", lambda *_: leak)
     paths = stages.Paths(tmp_path / "t", tmp_path / "f", tmp_path / "m", tmp_path / "r")
-    stages.simulate_ticks(QUICK, paths, progress=False)
-    stages.make_features(QUICK, paths, progress=False)
-    with pytest.raises(TrainingError, match="nothing was registered"):
-        stages.train(QUICK, paths, progress=False)
+    quick = msgspec.structs.replace(QUICK, train=Train(folds=1, stride_seconds=30))
+    stages.simulate_ticks(quick, paths, progress=False)
+    stages.make_features(quick, paths, progress=False)
+    with pytest.raises(TrainingError, match=r"constant .* har beats .* nothing was registered"):
+        stages.train(quick, paths, progress=False)
     assert not paths.model.exists()
     assert not (tmp_path / "mlflow.db").exists()

@@ -13,12 +13,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from streaming.broker import BrokerError
-from streaming.log import LogError
 from tests.brokers import RunningBroker, run_broker
 from tests.chaos import disk, faults, kills, outage, parity, reload
 from tests.conftest import RECORDINGS
-from volatility.lake import LakeError
+from volatility.dev.broker import BrokerError
+from volatility.lake.lake import LakeError
+from volatility.streaming.log.interface import LogError
 
 Scenario = Callable[[RunningBroker, Path], dict[str, Any]]
 LIMIT_SECONDS = 30 * 60
@@ -56,7 +56,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", default="", help="only scenarios with this in the name")
     options = parser.parse_args(arguments)
     logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    logging.getLogger("streaming").setLevel(logging.CRITICAL)
+    logging.getLogger("volatility.streaming").setLevel(logging.CRITICAL)
     chosen = {name: run for name, run in scenarios().items() if options.name in name}
     if not chosen:
         parser.error(f"no scenario has {options.name!r} in its name")

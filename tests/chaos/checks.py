@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from streaming.log import PREDICTIONS, TICKS, EventLog, Message
 from tests.bundles import small_bundle
-from volatility.columns import to_table
-from volatility.feature_table import INDEX
-from volatility.features import feature_batches
-from volatility.lake import Lake
+from volatility.features.engine import feature_batches
+from volatility.features.table import INDEX
+from volatility.lake.lake import Lake
+from volatility.records.columns import to_table
+from volatility.records.tick import TICK_SCHEMA, decode
 from volatility.settings import Features
-from volatility.tick import TICK_SCHEMA, decode
+from volatility.streaming.log.interface import PREDICTIONS, TICKS, EventLog, Message
 
 Key = tuple[str, int]
 WARM = INDEX["realised_volatility_900s"]
@@ -81,7 +81,9 @@ def check_lake(log: EventLog, folder: Path) -> int:
     return len(messages)
 
 
-def expected_scores(log: EventLog, seed: int = 0) -> dict[Key, float]:
+def expected_scores(
+    log: EventLog, seed: int = 0, rules: Features | None = None
+) -> dict[Key, float]:
     """Score every warm step of the log by the batch path."""
     streams: dict[str, list[Any]] = defaultdict(list)
     for message in sorted(read_all(log, TICKS), key=lambda m: (m.partition, m.offset)):
@@ -90,22 +92,29 @@ def expected_scores(log: EventLog, seed: int = 0) -> dict[Key, float]:
     found: dict[Key, float] = {}
     for symbol, records in streams.items():
         batches = to_table(records, 0, range(len(records))).combine_chunks().to_batches()
-        times, rows = batch_rows(batches)
-        scores = bundle(seed).score(rows).tolist() if len(rows) else []
+        times, rows = batch_rows(batches, rules)
+        place = np.repeat(bundle(seed).places([symbol]), len(rows))
+        scores = bundle(seed).score(rows, place).tolist() if len(rows) else []
         found |= {(symbol, time): one for time, one in zip(times, scores, strict=True)}
     return found
 
 
-def batch_rows(batches: Iterable[pa.RecordBatch]) -> tuple[list[int], np.ndarray]:
+def batch_rows(
+    batches: Iterable[pa.RecordBatch], rules: Features | None = None
+) -> tuple[list[int], np.ndarray]:
     """Give the warm steps of one symbol and their feature rows, by the batch path."""
-    found = [(time.copy(), rows.copy()) for time, rows in feature_batches(batches, Features())]
+    found = [
+        (time.copy(), rows.copy()) for time, rows in feature_batches(batches, rules or Features())
+    ]
     times = np.concatenate([time for time, _ in found]) if found else np.empty(0, np.int64)
     rows = np.concatenate([rows for _, rows in found]) if found else np.empty((0, len(INDEX)))
     warm = ~np.isnan(rows[:, WARM])
     return times[warm].tolist(), rows[warm]
 
 
-def check_predictions(log: EventLog, versions: dict[str, int] | None = None) -> Counter[str]:
+def check_predictions(
+    log: EventLog, versions: dict[str, int] | None = None, rules: Features | None = None
+) -> Counter[str]:
     """Assert one prediction for each warm step and version, bit for bit; repetitions are counted.
 
     ``versions`` has the seed of each version's bundle.
@@ -118,7 +127,7 @@ def check_predictions(log: EventLog, versions: dict[str, int] | None = None) -> 
         counts["predictions"] += 1
     assert told, "there is no prediction"
     for version, seed in (versions or {"1": 0}).items():
-        expected, found = expected_scores(log, seed), told.pop(version)
+        expected, found = expected_scores(log, seed, rules), told.pop(version)
         missing, surplus = expected.keys() - found.keys(), found.keys() - expected.keys()
         assert not missing, f"{len(missing)} of {len(expected)} missing: {sorted(missing)[:20]}"
         assert not surplus, f"{len(surplus)} scored that are no warm steps: {min(surplus)}"

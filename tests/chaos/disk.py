@@ -12,14 +12,14 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from streaming.kafka_log import KafkaLog
-from streaming.log import TICKS
 from tests.chaos import market
 from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
 from tests.chaos.processes import Child, capture, running, small_files, until
-from volatility.lake import Lake, LakeError
-from volatility.tick import encode
+from volatility.lake.lake import Lake, LakeError
+from volatility.records.tick import encode
+from volatility.streaming.log.interface import TICKS
+from volatility.streaming.log.kafka_log import KafkaLog
 
 RECORDS, ROWS = 6_000, 1_500
 FILE_BYTES = 12_000  # a part has about 30 kB
@@ -82,7 +82,7 @@ def _captured(
         work = partial(capture, servers, str(root), ROWS, 0.3, None)
         output = folder / "capture.txt"
         with running(output, work, *before) as child:
-            until(lambda: "capture waits" in child.said(), "the error")
+            until(lambda: "capture paused" in child.said(), "the error")
             time.sleep(1.0)  # and tries again meanwhile, several times
             at_most = _rows(root)
             assert at_most < RECORDS, "the disk was not full"
@@ -93,7 +93,7 @@ def _captured(
         errors = [line for line in child.said().splitlines() if line.startswith("ERROR")]
         assert len(errors) == 1, errors
         assert "cannot write to the lake" in errors[0], errors
-        assert "make room" in errors[0], errors
+        assert "free some space" in errors[0], errors
         left = [path.name for path in root.rglob(".*.tmp")]
         assert not left, f"left behind: {left}"
         return {"records": check_lake(log, root), "before the room": at_most}

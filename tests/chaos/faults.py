@@ -9,9 +9,6 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from streaming.capture import capture_topic
-from streaming.kafka_log import KafkaLog
-from streaming.log import TICKS
 from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
 from tests.chaos.processes import PATIENCE_SECONDS, Child, capture, command, running
@@ -19,8 +16,11 @@ from tests.exchange import Exchange
 from tests.integration.test_live_source import faults
 from tests.journal import check
 from tests.tickers import synthetic
-from volatility.lake import Lake
-from volatility.tick import Tick
+from volatility.lake.lake import Lake
+from volatility.records.tick import Tick
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import TICKS
+from volatility.streaming.log.kafka_log import KafkaLog
 
 TICK_SECONDS = 0.005
 FEED = "advanced-trade"

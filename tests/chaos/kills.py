@@ -11,11 +11,6 @@ from typing import Any
 
 import pytest
 
-from streaming.capture import capture_topic
-from streaming.kafka_log import KafkaLog
-from streaming.log import PREDICTIONS, TICKS
-from streaming.models import Models
-from streaming.score import Scorer
 from tests.brokers import RunningBroker
 from tests.chaos import market
 from tests.chaos.checks import check_lake, check_predictions
@@ -30,10 +25,15 @@ from tests.chaos.processes import (
     score,
     until,
 )
-from volatility.lake import Lake
-from volatility.settings import Features
+from volatility.lake.lake import Lake
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import PREDICTIONS, TICKS
+from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.streaming.models import Models
+from volatility.streaming.score import Scorer
+from volatility.units import SECOND
 
-HOUR_NS = 3_600 * market.SECOND_NS
+HOUR_NS = 3_600 * SECOND
 ROWS, SECONDS = 60, 0.1  # of a part: so small that any instant may lie in the writing of one
 
 
@@ -60,7 +60,7 @@ def finish_predictions(log: KafkaLog) -> dict[str, int]:
     """Score what is left, and hold the predictions against the batch path."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", registered())
-        scorer = Scorer(log, Models(), Features(), group=None)
+        scorer = Scorer(log, Models(), group=None)
     scorer.run(follow=False)
     scorer.close()
     return dict(check_predictions(log))

@@ -7,11 +7,11 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 
-from streaming.events import Arrived, Event
-from volatility.tick import Heartbeat, Record, Tick
+from volatility.records.tick import Heartbeat, Record, Tick
+from volatility.streaming.sources.events import Arrived, Event
+from volatility.units import SECOND
 
-SECOND_NS = 1_000_000_000
-START_NS = 1_767_571_200 * SECOND_NS
+START_NS = 1_767_571_200 * SECOND
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 
 
@@ -27,7 +27,7 @@ def records(
         for symbol in symbols:
             now += chance.randint(1, 2 * step_ns)
             if chance.random() < 0.0005:
-                now += chance.randint(5, 40) * SECOND_NS  # some of it longer than a gap
+                now += chance.randint(5, 40) * SECOND  # some of it longer than a gap
             if chance.random() < 0.1:
                 yield Heartbeat(symbol, now)
                 continue

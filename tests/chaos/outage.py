@@ -8,16 +8,17 @@ from contextlib import closing
 from functools import partial
 from pathlib import Path
 
-from streaming.capture import capture_topic
-from streaming.kafka_log import KafkaLog
-from streaming.log import TICKS
 from tests.brokers import RunningBroker
 from tests.chaos import kills, market
 from tests.chaos.checks import check_lake, held
 from tests.chaos.place import clear
 from tests.chaos.processes import command, running, until
-from volatility.columns import to_table
-from volatility.lake import Lake
+from volatility.lake.lake import Lake
+from volatility.records.columns import to_table
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import TICKS
+from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.units import SECOND
 
 PER_SECOND = 500
 
@@ -27,7 +28,7 @@ def outage(broker: RunningBroker, folder: Path, away_seconds: float) -> dict[str
     servers = broker.servers
     clear(servers)
     seconds = away_seconds + 4.0
-    step_ns = market.SECOND_NS // PER_SECOND
+    step_ns = SECOND // PER_SECOND
     endless = market.records(1, step_ns=step_ns)
     records = list(itertools.islice(endless, int(seconds * PER_SECOND)))
     source = Lake(folder / "source")
@@ -47,7 +48,7 @@ def outage(broker: RunningBroker, folder: Path, away_seconds: float) -> dict[str
         capture_topic(log, TICKS, folder / "lake")
         assert check_lake(log, folder / "lake") == len(records)
     assert before < len(records) / 2, "the broker was not away"
-    assert "records wait for the broker" in child.said()
+    assert "records are waiting for the broker" in child.said()
     # The order of arrival, symbol by symbol, is that of the source.
     assert in_order(folder / "lake") == in_order(source.root)
     return {"away seconds": int(away_seconds), "records": len(records), "before": before}

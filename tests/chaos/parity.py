@@ -11,18 +11,18 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from streaming import ingest, sources
-from streaming.capture import capture_topic
-from streaming.kafka_log import KafkaLog
-from streaming.log import PREDICTIONS, TICKS, EventLog
-from streaming.models import Model
-from streaming.score import Scorer
 from tests.chaos.checks import batch_rows, bundle, check_lake, check_predictions, read_all
 from tests.chaos.place import clear, registered
 from tests.chaos.processes import hold, running, score, until
-from volatility.features import TICK_COLUMNS
-from volatility.lake import Lake
-from volatility.settings import Features
+from volatility.features.engine import TICK_COLUMNS
+from volatility.lake.lake import Lake
+from volatility.models.forecaster import Forecasts
+from volatility.streaming import ingest, sources
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import PREDICTIONS, TICKS, EventLog
+from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.streaming.models import Model
+from volatility.streaming.score import Scorer
 
 Told = Callable[[], int]
 
@@ -53,13 +53,19 @@ def rows_and_scores(log: EventLog, folder: Path) -> dict[str, int]:
     rows: list[np.ndarray] = []
     small = bundle(0)
 
-    def record(values: np.ndarray) -> np.ndarray:
+    def record(values: np.ndarray, symbol: np.ndarray) -> Forecasts:
         rows.append(values.copy())
-        return small.score(values)
+        return small.forecast(values, symbol)
 
-    recording = SimpleNamespace(score=record, threshold=small.threshold, variant=small.variant)
+    recording = SimpleNamespace(
+        forecast=record,
+        places=small.places,
+        specification=small.specification,
+        threshold=small.threshold,
+        variant=small.variant,
+    )
     model = Model("small", "1", recording)  # type: ignore[arg-type]
-    scorer = Scorer(log, SimpleNamespace(current=lambda: (model,)), Features(), group=None)  # type: ignore[arg-type]
+    scorer = Scorer(log, SimpleNamespace(current=lambda: (model,)), group=None)  # type: ignore[arg-type]
     scorer.run(follow=False)
     scorer.close()
     lake = Lake(folder / "lake")

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from kafka import KafkaAdminClient
 
-from streaming.kafka_log import KafkaLog
-from streaming.log import DEAD_LETTER, PREDICTIONS, TICKS
 from tests.registries import make_registry, register_small
 from volatility import registry
+from volatility.streaming.log.interface import DEAD_LETTER, PREDICTIONS, TICKS
+from volatility.streaming.log.kafka_log import KafkaLog
 
 
 def clear(servers: str, *topics: str) -> None:

@@ -21,21 +21,21 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
-import streaming.capture
-import streaming.ingest
-import streaming.kafka_reader
-import streaming.live
-import streaming.score
-from streaming.commands import stopping
-from streaming.kafka_log import KafkaLog
-from streaming.score import Scorer
+import volatility.streaming.capture
+import volatility.streaming.ingest
+import volatility.streaming.log.kafka_reader
+import volatility.streaming.score
+import volatility.streaming.sources.websocket
 from tests.chaos import market
 from tests.chaos.checks import bundle
-from volatility import parts
-from volatility.cli import main
-from volatility.features import FeatureEngine
-from volatility.lake import Lake
-from volatility.tick import Heartbeat
+from volatility.cli.main import main
+from volatility.cli.streaming import stopping
+from volatility.features.engine import FeatureEngine
+from volatility.lake import parts
+from volatility.lake.lake import Lake
+from volatility.records.tick import Heartbeat
+from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.streaming.score import Scorer
 
 PATIENCE_SECONDS = 120.0
 ROOT = Path(__file__).parents[2]
@@ -48,7 +48,7 @@ def load(servers: str, lake: str, seed: int, per_second: float, start_ns: int) -
     """Ingest an endless market; each run goes on at a time of its own."""
     source = market.events(market.records(seed, start_ns=start_ns), per_second)
     with closing(KafkaLog(servers)) as log:
-        streaming.ingest.run(log, source, Lake(lake), partitions=2, stopped=stopping())
+        volatility.streaming.ingest.run(log, source, Lake(lake), partitions=2, stopped=stopping())
 
 
 def capture(servers: str, lake: str, rows: int, seconds: float, group: str | None) -> None:
@@ -102,10 +102,11 @@ POINTS = ("open", "write", "written", "rename", "renamed", "published")
 
 def haste() -> None:
     """Compress the times in which the processes wait for each other and for the exchange."""
-    streaming.kafka_reader.SESSION_MS, streaming.kafka_reader.HEARTBEAT_MS = 2_000, 200
-    streaming.capture.RETRY_SECONDS = 0.2
-    streaming.live.Timing = partial(  # type: ignore[assignment, misc]  # its defaults, that is
-        streaming.live.Timing,
+    volatility.streaming.log.kafka_reader.SESSION_MS = 2_000
+    volatility.streaming.log.kafka_reader.HEARTBEAT_MS = 200
+    volatility.streaming.capture.RETRY_SECONDS = 0.2
+    volatility.streaming.sources.websocket.Timing = partial(  # type: ignore[assignment, misc]  # its defaults, that is
+        volatility.streaming.sources.websocket.Timing,
         first_seconds=0.01,
         cap_seconds=0.2,
         healthy_seconds=0.1,
@@ -123,7 +124,7 @@ def hold(gate: str, after: int) -> None:
 
     def held(scorer: Scorer) -> int:
         waits = made[0] >= after and not Path(gate).exists()
-        streaming.score.POLL_RECORDS = 1 if waits else 500
+        volatility.streaming.score.POLL_RECORDS = 1 if waits else 500
         time.sleep(0.02 if waits else 0.0)
         count = step(scorer)
         made[0] += count

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from mlflow.tracking import MlflowClient
 
@@ -22,6 +23,7 @@ from tests.chaos.processes import until
 from tests.registries import make_registry, register_small
 from tests.serving import Running, serve
 from volatility import registry
+from volatility.models.bundle import ARRAYS_FILE
 
 GOOD = ("1", "2")  # versions, of the seeds 0 and 1
 CONNECTIONS = 8  # kept alive: each stays with the worker that took it, so there are several
@@ -107,7 +109,8 @@ def reload_under_load(
 def _run(running: Running, damaged: list[str], changes: int, per_second: float) -> dict[str, float]:
     rows = decode_rows(BODY.encode(), 1)
     expected = {
-        version: float(small_bundle(seed).score(rows)[0]) for seed, version in enumerate(GOOD)
+        version: float(small_bundle(seed).score(rows, np.zeros(1, np.int64))[0])
+        for seed, version in enumerate(GOOD)
     }
     assert len(set(expected.values())) == len(GOOD), "the versions cannot be told apart"
     port = int(str(running.client.base_url).rstrip("/").rpartition(":")[2])
@@ -148,9 +151,11 @@ def _run(running: Running, damaged: list[str], changes: int, per_second: float) 
 
 
 def _damage(folder: Path, version: str) -> None:
-    """Cut the end off a registered version's trees."""
+    """Cut the end off a registered version's arrays."""
     source = MlflowClient().get_model_version("crypto-vol-ml", version).source
-    (file,) = (folder / "mlartifacts").rglob(f"*{str(source).rpartition('/')[2]}*/**/trees.npz")
+    place = str(source).rpartition("/")[2]
+    # The code that is stored beside the bundle holds the arrays of the shipped prior.
+    (file,) = (folder / "mlartifacts").rglob(f"*{place}*/**/bundle/{ARRAYS_FILE}")
     file.write_bytes(file.read_bytes()[:-40])
 
 

@@ -193,7 +193,7 @@ def start(stack: Stack, report: Report) -> None:
 
 
 def serve(stack: Stack, report: Report, without: set[str]) -> None:
-    answer = ask("http://127.0.0.1:3000/predict", {"rows": [ROW]})
+    answer = ask("http://127.0.0.1:8000/predict", {"rows": [ROW]})
     report.hold(0 <= answer["volatility_score"] <= 1, f"/predict answers {json.dumps(answer)}")
     before = stack.inside("ends")
     time.sleep(10)

@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from streaming.kafka_log import KafkaLog
-from streaming.log import PREDICTIONS, TICKS, Message
-from streaming.standing_market import FILE
-from volatility.kernel_state import SECOND
-from volatility.lake import Lake
-from volatility.prediction import PREDICTION_SCHEMA, Prediction
+from volatility.dev.standing_market import FILE
+from volatility.lake.lake import Lake
+from volatility.records.prediction import PREDICTION_SCHEMA, Prediction
+from volatility.records.tick import TICK_SCHEMA
 from volatility.settings import environment
-from volatility.tick import TICK_SCHEMA
+from volatility.streaming.log.interface import PREDICTIONS, TICKS, Message
+from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.units import SECOND
 
 DATA = Path("data")
 Row = dict[str, Any]

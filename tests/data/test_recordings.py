@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from volatility.importing import import_files
-from volatility.lake import Lake
-from volatility.tick import REASONS
+from volatility.lake.importing import import_files
+from volatility.lake.lake import Lake
+from volatility.records.tick import REASONS
 
 MINUTE_NS = 60_000_000_000
 
@@ -117,10 +117,11 @@ def test_the_documented_messages(recordings, lake):
 
 
 def test_every_file_at_once_and_again(recordings, lake):
-    report = import_files([recordings], lake)
+    files = [recordings / "ticks", recordings / "wire"]
+    report = import_files(files, lake)
     assert report.rows == 110_581 + 2_016 + 3_108 + 210 + 107 + 1
     before = lake.digest()
-    again = import_files([recordings], lake)
+    again = import_files(files, lake)
     assert (again.rows, len(again.skipped)) == (0, 6)
     assert lake.digest() == before
     assert len(lake.gaps()) == 35

@@ -16,7 +16,7 @@ from benchmarks.simulator_statistics import (
     segments,
     statistics,
 )
-from volatility.simulate import noise, simulate
+from volatility.simulation.simulator import noise, simulate
 
 START_NS = 1_767_571_200_000_000_000  # 2026-01-05
 SEEDS = (1, 7, 42)

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.streams import START
-from volatility.feature_table import MODEL_INPUTS
+from volatility.features.table import MODEL_INPUTS
+from volatility.units import SECOND
 
 BIG_BYTES = 10_000_000
 BIG_EVERY = 400  # one in so many bodies is of that size
-SECOND = 1_000_000_000
 
 Draw = random.Random
 

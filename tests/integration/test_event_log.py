@@ -10,8 +10,6 @@ from collections.abc import Iterator, Sequence
 
 import pytest
 
-from streaming.log import LARGEST_RECORD, LogError
-from streaming.memory_log import MemoryLog
 from tests.logs import (
     PATIENCE_SECONDS,
     InKafka,
@@ -27,6 +25,8 @@ from tests.logs import (
     read_all,
     wait_until,
 )
+from volatility.streaming.log.interface import LARGEST_RECORD, LogError
+from volatility.streaming.log.memory_log import MemoryLog
 
 names = (f"topic-{number}" for number in itertools.count())
 
@@ -155,7 +155,7 @@ def test_seek_and_position(place: Place, topic: str) -> None:
 def test_an_offset_that_does_not_exist_is_an_error(place: Place, topic: str) -> None:
     append(place.log, topic, 10)
     reader = place.log.reader(topic, {0: 10**6})
-    with pytest.raises(LogError, match="no record at the offsets asked for"):
+    with pytest.raises(LogError, match="no record at the requested offsets"):
         read(reader, 1)
     reader.close()
 
@@ -175,7 +175,7 @@ def test_a_topic_created_anew_is_another_generation(place: Place, topic: str) ->
     assert place.log.generation(topic) != generation
     assert place.log.partitions(topic) == (0, 1)
     append(place.log, topic, 1000)  # more than before: its offsets all exist anew
-    with pytest.raises(LogError, match="created anew"):
+    with pytest.raises(LogError, match="re-created"):
         assert read(reader, 1) == []
     reader.close()
 
@@ -183,9 +183,9 @@ def test_a_topic_created_anew_is_another_generation(place: Place, topic: str) ->
 def test_a_topic_that_is_not_there(place: Place) -> None:
     assert place.log.partitions("absent") == ()
     for ask in (place.log.generation, place.log.end_offsets, place.log.start_offsets):
-        with pytest.raises(LogError, match="no topic `absent`"):
+        with pytest.raises(LogError, match="`absent`"):
             ask("absent")
-    with pytest.raises(LogError, match="no topic `absent`"):
+    with pytest.raises(LogError, match="`absent`"):
         place.log.reader("absent", {0: 0})
 
 

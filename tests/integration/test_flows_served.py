@@ -166,7 +166,7 @@ def test_a_second_process_on_the_same_data_is_refused(prefect: Prefect, served: 
         check=False,
     )
     assert second.returncode == 1
-    assert second.stderr.strip().splitlines()[-1].startswith("another pipelines.serve runs on")
+    assert second.stderr.strip().splitlines()[-1].startswith("another pipelines.serve")
 
 
 def test_sigterm_ends_it_and_its_runs(prefect: Prefect, served: Process) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import random
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.admin import KafkaAdminClient, NewTopic
 
-from streaming.broker import Broker, BrokerError, cluster_id, prepare
-from streaming.kafka_log import KafkaLog
-from streaming.log import LogError, Message, Writer
 from tests.brokers import RunningBroker, free_ports
+from tests.chaos import market
 from tests.logs import (
     PATIENCE_SECONDS,
     InKafka,
@@ -26,16 +27,22 @@ from tests.logs import (
     read_all,
     wait_until,
 )
+from volatility.dev.broker import Broker, BrokerError, cluster_id, prepare
+from volatility.lake.lake import Lake
+from volatility.records.tick import encode
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import DEAD_LETTER, TICKS, LogError, Message, Writer
+from volatility.streaming.log.kafka_log import KafkaLog
 
 
 def test_nobody_answers() -> None:
     log = KafkaLog("127.0.0.1:1", max_pending=10, ask_seconds=0.5)
-    with pytest.raises(LogError, match=r"no Kafka broker answers at 127\.0\.0\.1:1: start one"):
+    with pytest.raises(LogError, match=r"no Kafka broker responds at 127\.0\.0\.1:1: start one"):
         log.partitions("ticks")
     writer = log.writer()
     for number in range(10):
         writer.append("ticks", b"key", b"%d" % number)
-    with pytest.raises(LogError, match="10 records wait for the broker and no more are taken"):
+    with pytest.raises(LogError, match="queue full: 10 records"):
         writer.append("ticks", b"key", b"10")
     assert writer.pending() == 10
     with pytest.raises(LogError, match="10 records were not acknowledged"):
@@ -44,7 +51,7 @@ def test_nobody_answers() -> None:
 
 
 def test_a_broker_starts_once(broker: RunningBroker) -> None:
-    with pytest.raises(BrokerError, match="it runs already: process"):
+    with pytest.raises(BrokerError, match="already running: process"):
         broker.start()
 
 
@@ -85,6 +92,79 @@ def test_other_clients_read_what_is_written_and_write_what_is_read(broker: Runni
     ]
     assert [int(message.value) for message in ours] == list(range(2000))
     assert ours[-1].headers == (("from", b"elsewhere"),)
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_each_codec_of_other_producers_is_read(broker: RunningBroker, codec: str) -> None:
+    log = KafkaLog(broker.servers)
+    name = f"packed-{codec}"
+    log.create(name, 1)
+    producer = KafkaProducer(bootstrap_servers=broker.servers, compression_type=codec, linger_ms=50)
+    for number in range(500):
+        producer.send(name, b"%d" % number * 20)
+    producer.flush()
+    producer.close()
+    assert [message.value for message in read_all(log, name)] == [
+        b"%d" % number * 20 for number in range(500)
+    ]
+    log.close()
+
+
+def test_a_record_that_the_broker_refuses_is_buried_and_stops_no_other(
+    broker: RunningBroker,
+) -> None:
+    log, name = KafkaLog(broker.servers), "small"
+    log.create(DEAD_LETTER, 1)
+    before = sum(log.end_offsets(DEAD_LETTER).values())
+    admin = KafkaAdminClient(bootstrap_servers=broker.servers)
+    admin.create_topics([NewTopic(name, 1, 1, topic_configs={"max.message.bytes": "2000"})])
+    admin.close()
+    wait_until(lambda: bool(log.partitions(name)))
+    values = [random.Random(number).randbytes(300) for number in range(60)]
+    values[20] = values[41] = random.Random(0).randbytes(5_000)
+    writer = log.writer()
+    for value in values:
+        writer.append(name, b"key", value)
+    writer.flush(PATIENCE_SECONDS)
+    assert writer.pending() == 0
+    assert [message.value for message in read_all(log, name)] == [
+        value for value in values if len(value) == 300
+    ]
+    buried = read_all(log, DEAD_LETTER)[before:]
+    assert [message.value for message in buried] == [values[20][:500]] * 2
+    headers = dict(buried[0].headers)
+    assert headers["length"] == b"5000"
+    assert b"the broker refuses it: " in headers["reason"]
+    log.close()
+
+
+def test_of_transactions_only_the_committed_are_read_and_a_run_to_the_end_ends(
+    broker: RunningBroker, tmp_path: Path
+) -> None:
+    log = KafkaLog(broker.servers)
+    log.create(TICKS, 1)
+    kept = [encode(record) for record in islice(market.records(0), 60)]
+    producer = KafkaProducer(bootstrap_servers=broker.servers, transactional_id="elsewhere")
+    producer.init_transactions()
+    for start in range(0, 60, 20):
+        for commits in (False, True):
+            producer.begin_transaction()
+            for value in kept[start : start + 20]:
+                producer.send(TICKS, value, partition=0)
+            producer.flush()
+            if commits:
+                producer.commit_transaction()
+            else:
+                producer.abort_transaction()
+    producer.close()
+    for expected in (60, 0):
+        assert capture_topic(log, TICKS, tmp_path) == expected
+    source = f"{TICKS}.{log.generation(TICKS)}"
+    assert log.end_offsets(TICKS) == {0: 126}, "two times sixty records, and six markers"
+    lake = Lake(tmp_path)
+    assert sum(map(lake.rows, lake.symbols())) == 60
+    assert lake.last_offset(source, 0) == 125, "nothing is left to capture"
+    log.close()
 
 
 def test_a_broker_killed_under_load_loses_and_doubles_nothing(

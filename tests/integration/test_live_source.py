@@ -9,7 +9,11 @@ from functools import partial
 
 import pytest
 
-from streaming.sources import (
+from tests.exchange import Exchange
+from tests.journal import check
+from tests.tickers import recorded, synthetic
+from volatility.records.tick import Heartbeat, Tick
+from volatility.streaming.sources import (
     Arrived,
     Gap,
     Reconnected,
@@ -19,10 +23,6 @@ from streaming.sources import (
     Timing,
     live,
 )
-from tests.exchange import Exchange
-from tests.journal import check
-from tests.tickers import recorded, synthetic
-from volatility.tick import Heartbeat, Tick
 
 FAULTS = 50
 TIMING = Timing(

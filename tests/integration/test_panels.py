@@ -20,9 +20,6 @@ from pipelines.deployments import FLOWS
 from pipelines.features import build
 from pipelines.performance import measure
 from pipelines.state import FOLDER, finished
-from streaming.dead_letter import bury
-from streaming.kafka_log import KafkaLog
-from streaming.log import DEAD_LETTER, PREDICTIONS, TICKS
 from tests.brokers import RunningBroker, free_ports
 from tests.chaos.place import clear
 from tests.panels import await_data, run_prometheus
@@ -30,7 +27,10 @@ from tests.prefects import process, serve_command, until
 from tests.registries import make_registry, register_small
 from tests.serving import serve
 from volatility import registry
-from volatility.pages import write_json
+from volatility.files import write_json
+from volatility.streaming.dead_letter import send_to_dead_letter
+from volatility.streaming.log.interface import DEAD_LETTER, PREDICTIONS, TICKS
+from volatility.streaming.log.kafka_log import KafkaLog
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 SPEED = 60  # an hour of market a minute
@@ -75,8 +75,12 @@ def test_every_panel_of_every_dashboard_has_data(tmp_path: Path, place: RunningB
 
         for job in (*ports, "prometheus"):
             assert prometheus.number(f'up{{job="{job}"}}') == 1.0
-        # What is wrong at once would fire by now; the rest waits for minutes.
-        assert prometheus.firing() == set()
+        # What is wrong at once would fire by now; the rest waits for minutes. On a busy machine a
+        # look at the broker may have timed out; then the next one ends the alert.
+        try:
+            again(lambda: prometheus.firing() == set(), "no alert fires", seconds=60.0)
+        except AssertionError:
+            pytest.fail(f"these alerts fire: {prometheus.firing()}")
         # Of the routes that anyone asks for, those are stored that there are.
         assert prometheus.has_data('bentoml_service_request_total{endpoint="/predict"}')
         assert service.client.get("/metrics").text.count('endpoint="/nowhere"')
@@ -88,7 +92,7 @@ def test_the_dead_letters_are_read_as_the_runbook_says(place: RunningBroker) -> 
     with closing(KafkaLog(place.servers)) as log:
         log.create(DEAD_LETTER, 1)
         writer = log.writer()
-        bury(writer, None, b"no tick", "bid is above ask")
+        send_to_dead_letter(writer, None, b"no tick", "bid is above ask")
         writer.flush(30.0)
     (block,) = re.findall(r"```sh\n(.*?)```", RUNBOOK.read_text(), re.DOTALL)
     command = textwrap.dedent(block).replace("localhost:9092", place.servers)
@@ -113,7 +117,7 @@ def run_flows(log: KafkaLog) -> None:
         found = measure("data", "reports", "params.yaml")
         models = found["models"] if found else {}
         figures = [model[name] for model in models.values() for name in ("precision", "recall")]
-        return len(models) == 3 and any(figures)
+        return len(models) == 3 and any(figure is not None for figure in figures)
 
     again(measured, "live figures of champion, challenger and baseline")
     now = time.time()

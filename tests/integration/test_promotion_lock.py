@@ -9,28 +9,38 @@ from pathlib import Path
 
 import pytest
 
+from tests.bundles import small_bundle
 from tests.registries import make_registry, register_small
 from volatility import registry, stages
-from volatility.evaluation import Json
+from volatility.evaluation import Evidence, Verdict, WalkForward
 from volatility.settings import Settings
 
 JUDGING_SECONDS = 1.0
 
 
+def verdict_of(*, earned: bool) -> Verdict:
+    reasons = () if earned else ("no better",)
+    return Verdict("a recipe", earned, "promotion", reasons, None, "har", Evidence())
+
+
+def trained(seed: int) -> stages.Trained:
+    """Return a training of which only the product matters: the gate is replaced."""
+    return stages.Trained(small_bundle(seed), WalkForward(None, ()), {})  # type: ignore[arg-type]
+
+
 def promote(folder: str, seed: int, start: object) -> None:
     """Promote one of two models, with a gate that lets a first champion pass and no second."""
-    from tests.bundles import small_bundle
 
-    def judge(*_: object) -> Json:
+    def judge(*_: object) -> Verdict:
         before = registry.champion()
         time.sleep(JUDGING_SECONDS)
-        return {"earned": before is None, "reasons": [] if before is None else ["no better"]}
+        return verdict_of(earned=before is None)
 
     stages.judge = judge  # type: ignore[assignment]
-    stages._trained = lambda *_: (small_bundle(seed), None, {})  # type: ignore[assignment]
     start.wait()  # type: ignore[attr-defined]
-    version, verdict = stages.promote(Settings(), stages.Paths(model=Path(folder, "model")))
-    Path(folder, f"verdict-{seed}").write_text(f"{version} {verdict['earned']}")
+    paths = stages.Paths(model=Path(folder, "model"))
+    version, verdict = stages.promote(Settings(), paths, trained(seed))
+    Path(folder, f"verdict-{seed}").write_text(f"{version} {verdict.earned}")
 
 
 def test_two_trainings_that_end_together_do_not_both_promote(
@@ -59,22 +69,20 @@ def test_two_trainings_that_end_together_do_not_both_promote(
 def test_a_champion_made_elsewhere_while_judging_is_judged_against(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from tests.bundles import small_bundle
-
     monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
     monkeypatch.setenv("MODEL_NAME", "elsewhere")
     first, second = (register_small(tmp_path, seed).version for seed in (0, 1))
     met: list[str | None] = []
 
-    def judge(*_: object) -> Json:
+    def judge(*_: object) -> Verdict:
         met.append(registry.champion())
         if met[-1] is None:  # another machine, which the lock does not reach
             registry.promote(first, evidence={})
-        return {"earned": met[-1] is None, "reasons": []}
+        return verdict_of(earned=met[-1] is None)
 
     monkeypatch.setattr(stages, "judge", judge)
-    monkeypatch.setattr(stages, "_trained", lambda *_: (small_bundle(1), None, {}))
-    version, verdict = stages.promote(Settings(), stages.Paths(model=tmp_path / "model"))
-    assert (version, verdict["earned"]) == (second, False)
+    paths = stages.Paths(model=tmp_path / "model")
+    version, verdict = stages.promote(Settings(), paths, trained(1))
+    assert (version, verdict.earned) == (second, False)
     assert met == [None, first]
     assert registry.champion() == first

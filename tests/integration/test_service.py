@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,12 +13,14 @@ import pytest
 from tests.bundles import random_rows, small_bundle
 from tests.registries import make_registry, register_small
 from tests.serving import ROOT, Running, serve
-from volatility import packaging, registry
-from volatility.feature_table import FEATURE_NAMES, INDEX, MODEL_INPUTS
-from volatility.features import FeatureEngine
-from volatility.tick import Tick, encode
+from volatility import registry
+from volatility.features.engine import FeatureEngine
+from volatility.features.table import FEATURE_NAMES, INDEX, MODEL_INPUTS
+from volatility.models.prior import shipped
+from volatility.records.tick import Tick, encode
+from volatility.registry import packaging
+from volatility.units import SECOND
 
-SECOND = 1_000_000_000
 START = 1_775_337_223 * SECOND
 ROW = {"midprice": 68000.5, "spread": 1.2, "trade_intensity": 14, "volatility_30s": 0.02}
 
@@ -46,7 +49,7 @@ def test_the_four_features_of_the_contract_are_scored(service: Running):
     assert response.status_code == 200
     content = response.json()
     assert list(content) == [
-        "volatility_score", "scores", "spike", "threshold", "out_of_distribution",
+        "volatility_score", "scores", "spike", "threshold", "out_of_distribution", "forecasts",
         "model_name", "model_version", "model_variant", "version", "ts", "latency_ms",
     ]  # fmt: skip
     assert (content["model_name"], content["model_version"]) == ("crypto-vol-ml", "1")
@@ -63,7 +66,11 @@ def test_http_gives_the_scores_of_the_bundle_to_the_last_bit(service: Running):
         for row in rows.tolist()
     ]
     content = service.client.post("/predict", json={"rows": body}).json()
-    assert content["scores"] == small_bundle().score(rows).tolist()
+    expected = small_bundle().forecast(rows, np.zeros(len(rows), np.int64))
+    assert content["scores"] == expected.exceedance[:, 0].tolist()
+    for place, name in enumerate(("60s", "300s", "900s")):
+        mine = [row[name]["volatility_bps"] for row in content["forecasts"]]
+        assert mine == expected.volatility_bps[:, place].tolist()
     assert len(set(content["scores"])) > 10
 
 
@@ -76,12 +83,15 @@ def test_ticks_give_the_scores_of_the_live_engine(service: Running):
         for time, mid in zip(times, mids, strict=True)
     ]
     engine = FeatureEngine()
-    rows = np.array([row.values for tick in ticks for row in engine.update(tick)])
+    made = [row for tick in ticks for row in engine.update(tick)]
+    rows = np.array([row.values for row in made])
     body = b'{"ticks":[' + b",".join(encode(tick) for tick in ticks) + b"]}"
     content = service.client.post("/predict/ticks", content=body).json()
-    live = small_bundle().score(rows).tolist()
+    live = small_bundle().score(rows, np.zeros(len(rows), np.int64)).tolist()
     assert content["scores"] == live[-len(content["scores"]) :]
     assert 300 < len(content["scores"]) < len(live)
+    assert content["steps"] == [row.time for row in made][-len(content["steps"]) :]
+    assert len(content["steps"]) == len(content["scores"])
     refused = service.client.post(
         "/predict/ticks", content=b'{"ticks":[' + encode(ticks[0]) + b"]}"
     )
@@ -112,7 +122,7 @@ def test_bad_input_is_refused_in_json_and_floods_no_log(service: Running, body, 
 
 def test_the_other_routes_answer(service: Running):
     health = service.client.get("/health").json()
-    # The bundle of the tests says that it was trained long ago.
+    # The rows of the bundle of the tests are old.
     assert (health["status"], set(health["warnings"])) == ("degraded", {"stale"})
     version = service.client.get("/version").json()
     assert (version["version"], version["alias"], version["variant"]) == ("1", "champion", "ml")
@@ -166,18 +176,30 @@ def test_a_bento_brings_its_model_along(store, tmp_path):
     assert not (ROOT / "service" / packaging.MODEL_FOLDER).exists()
 
 
-def test_without_a_model_the_service_starts_and_says_what_to_do(tmp_path):
-    nowhere = {"MLFLOW_TRACKING_URI": f"sqlite:///{tmp_path}/none/mlflow.db"}
-    with serve(tmp_path, nowhere) as running:
-        for response in (
-            running.client.get("/health"),
-            running.client.post("/predict", json={"rows": [ROW]}),
-        ):
-            assert response.status_code == 503
-            assert "run `volatility train`" in response.json()["error"]
-        assert running.client.get("/readyz").status_code == 503
-        assert running.client.get("/livez").status_code == 200
-    assert not (tmp_path / "none").exists()
+def test_on_a_fresh_installation_the_prior_serves_until_a_model_is_registered(
+    tmp_path, monkeypatch
+):
+    place = tmp_path / "registry"
+    place.mkdir()
+    uri = f"sqlite:///{place}/mlflow.db"
+    with serve(tmp_path, {"MLFLOW_TRACKING_URI": uri}) as running:
+        health = running.client.get("/health").json()
+        assert (health["status"], health["model_variant"]) == ("ok", "prior")
+        version = running.client.get("/version").json()
+        assert version["version"] == f"prior-{shipped().digest[:12]}"
+        assert "no model is registered" in version["reason"]
+        answer = running.client.post("/predict", json={"rows": [ROW]}).json()
+        assert answer["forecasts"][0]["60s"]["volatility_bps"] > 0.0
+        assert running.client.get("/readyz").status_code == 200
+        assert list(place.iterdir()) == []
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(place))
+        register_small(place)
+        registry.promote("1", evidence={})
+        deadline = time.monotonic() + 60.0
+        while running.client.get("/version").json()["variant"] != "ml":
+            assert time.monotonic() < deadline
+            assert running.client.post("/predict", json={"rows": [ROW]}).status_code == 200
+            time.sleep(0.1)
 
 
 def test_a_setting_that_cannot_be_used_is_an_error_of_one_line():

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from streaming.kafka_log import KafkaLog
-from streaming.log import TICKS
 from tests.brokers import RunningBroker, run_broker
 from tests.chaos import disk, faults, kills, market, outage
 from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
 from tests.chaos.processes import capture, running, until
-from volatility.tick import encode
+from volatility.records.tick import encode
+from volatility.streaming.log.interface import TICKS
+from volatility.streaming.log.kafka_log import KafkaLog
 
 
 @pytest.fixture(scope="module")

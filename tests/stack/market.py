@@ -10,10 +10,10 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from volatility.kernel_state import SECOND
-from volatility.lake import Lake
-from volatility.simulate import simulate
-from volatility.tick import LAKE_SCHEMA
+from volatility.lake.lake import Lake
+from volatility.records.tick import LAKE_SCHEMA
+from volatility.simulation.simulator import simulate
+from volatility.units import SECOND
 
 SYMBOLS = ("BTC-USD", "ETH-USD")
 START_NS = 1_767_571_200 * SECOND  # 2026-01-05

@@ -138,6 +138,34 @@ def test_a_webhook_that_answers_with_an_error_has_not_been_told(
     assert len(hook.messages) == 1
 
 
+@pytest.mark.parametrize("status", [400, 404, 410])
+def test_what_the_webhook_refuses_is_given_up_and_blocks_nothing(
+    tmp_path: Path, hook: Webhook, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    caplog.set_level("DEBUG")
+    url = f"{hook.url}?token=SECRET"
+    observe(tmp_path, True, 1.0)
+    hook.status = status
+    assert alerts.tell(tmp_path, url, 1.0) == 0
+    hook.status = 200
+    observe(tmp_path, True, 2.0, "drift")
+    assert alerts.tell(tmp_path, url, 2.0) == 1
+    assert [message["subject"] for message in hook.messages] == ["drift"]
+    assert str(status) in caplog.text
+    assert "SECRET" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_webhook_that_asks_for_patience_is_asked_again(
+    tmp_path: Path, hook: Webhook, status: int
+) -> None:
+    hook.status = status
+    observe(tmp_path, True, 1.0)
+    assert alerts.tell(tmp_path, hook.url, 1.0) == 0
+    hook.status = 200
+    assert alerts.tell(tmp_path, hook.url, 2.0) == 1
+
+
 @pytest.mark.parametrize("url", ["http://127.0.0.1:1/", "nonsense", "http://[::bad/"])
 def test_an_address_that_is_none_fails_no_flow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
@@ -169,4 +197,4 @@ def test_a_disk_that_refuses_fails_no_flow(
         duration_seconds=1.0,
         now=1.0,
     )
-    assert "cannot be noted" in caplog.text
+    assert "cannot record the end" in caplog.text

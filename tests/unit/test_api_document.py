@@ -1,4 +1,4 @@
-"""Hold docs/api.md to the service: every route, every field of an answer, every refusal."""
+"""Compare docs/api.md with the service: every route, field of an answer and refusal."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from service.front import Front
 from service.http import application
 from service.openapi import document
 from service.predictor import Served
+from service.protocol import HEAD_REFUSAL
 from service.security import Guard
 from service.state import State
 from tests.bundles import small_bundle
@@ -59,12 +60,15 @@ def test_every_field_of_an_answer_is_described() -> None:
     assert sorted(described) == sorted(openapi_examples.EXPLAINED)
 
 
-def test_every_refusal_is_given_as_described(client: TestClient, state: State) -> None:
+def test_every_request_is_refused_as_described(client: TestClient, state: State) -> None:
     given = set()
 
-    def ask(content: object, *, raw: bytes | None = None, method: str = "POST") -> None:
+    def ask(
+        content: object, *, raw: bytes | None = None, method: str = "POST", **headers: str
+    ) -> None:
         body = json.dumps(content).encode() if raw is None else raw
-        response = client.request(method, "/predict", content=body)
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        response = client.request(method, "/predict", content=body, headers=named)
         assert set(response.json()) == {"error", "row", "field"}
         given.add((response.status_code, response.json()["error"]))
 
@@ -73,6 +77,7 @@ def test_every_refusal_is_given_as_described(client: TestClient, state: State) -
     ask(None, raw=b'{"rows": [{"spread": NaN}]}')
     ask({"rows": [{"nope": 1}]})
     ask({"rows": []})
+    ask({"rows": [ROW]}, content_encoding="gzip")
     ask(None, raw=b"", method="GET")
     state.guard = Guard("key")
     ask({"rows": [ROW]})
@@ -83,4 +88,5 @@ def test_every_refusal_is_given_as_described(client: TestClient, state: State) -
     state.problem = str(openapi_examples.NO_MODEL["error"])
     ask({"rows": [ROW]})
     late = (504, openapi_examples.TIMEOUT["error"])  # BentoML's, as the service's document shows it
-    assert given | {late} == set(refusals())
+    head = (HEAD_REFUSAL.status, str(HEAD_REFUSAL))  # of the protocol, before any route
+    assert given | {late, head} == set(refusals())

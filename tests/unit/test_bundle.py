@@ -3,66 +3,141 @@ from __future__ import annotations
 import json
 import random
 from dataclasses import replace
-from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 import pytest
 
-from tests import bundles
-from tests.bundles import random_rows
-from volatility import feature_table
-from volatility.bundle import (
+from tests.bundles import random_dataset, random_rows, small_bundle
+from volatility.features import table as feature_table
+from volatility.features.table import INDEX, MODEL_INPUTS
+from volatility.models.bundle import (
+    ARRAYS_FILE,
+    FORMAT,
     MARGIN,
     MODEL_FILE,
-    TREES_FILE,
     Bundle,
     BundleError,
     Specification,
+    UnreadableError,
     load,
 )
-from volatility.feature_table import INDEX, MODEL_INPUTS
+from volatility.models.prior import shipped
+from volatility.models.simple import SIMPLE
+from volatility.models.storage import forecasters_from_arrays, forecasters_to_arrays
 
-small_bundle = cache(bundles.small_bundle)
+SYMBOLS = ("BTC-USD", "ETH-USD")
+Arrays = dict[str, np.ndarray]
+
+
+def arrays_of(bundle: Bundle) -> Arrays:
+    return {name: np.array(a) for name, a in forecasters_to_arrays(bundle.forecasters).items()}
+
+
+def with_arrays(bundle: Bundle, arrays: Arrays) -> Bundle:
+    spec = bundle.specification
+    found = forecasters_from_arrays(arrays, spec.models, len(spec.symbols), len(spec.horizons))
+    return replace(bundle, forecasters=found)
+
+
+ARRAYS = arrays_of(small_bundle())
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(tmp_path: Path) -> Path:
     small_bundle().save(tmp_path / "bundle")
     return tmp_path / "bundle"
 
 
-def test_a_saved_bundle_loads_as_the_same(folder) -> None:
+def test_a_saved_bundle_loads_as_the_same(folder: Path) -> None:
     before, after = small_bundle(), load(folder)
     assert after.digest == before.digest
-    assert after.specification == before.specification
-    rows = random_rows(500, 3)
-    assert after.score(rows).tobytes() == before.score(rows).tobytes()
-    assert sorted(path.name for path in folder.iterdir()) == [MODEL_FILE, TREES_FILE]
+    # JSON has lists where Python has tuples.
+    assert msgspec.json.encode(after.specification) == msgspec.json.encode(before.specification)
+    rows, place = random_rows(500, 3), np.arange(500) % 2
+    for variant in before.variants:
+        one, other = before.as_variant(variant), after.as_variant(variant)
+        assert one.score(rows, place).tobytes() == other.score(rows, place).tobytes()
+        for name in ("volatility_bps", "quantiles_bps", "exceedance"):
+            found = [getattr(b.forecast(rows, place), name).tobytes() for b in (one, other)]
+            assert found[0] == found[1]
+    assert sorted(path.name for path in folder.iterdir()) == [ARRAYS_FILE, MODEL_FILE]
 
 
-def test_saving_again_replaces(folder) -> None:
+def test_every_forecaster_of_the_leaderboard_is_stored(folder: Path) -> None:
+    found = load(folder)
+    rows, place = random_rows(50, 3), np.zeros(50, np.int64)
+    assert set(found.forecasters) == set(small_bundle().forecasters)
+    for name, forecaster in found.forecasters.items():
+        for h in range(3):
+            expected = small_bundle().forecasters[name].distribution(rows, place, h)
+            assert forecaster.distribution(rows, place, h).tobytes() == expected.tobytes()
+
+
+def test_saving_again_replaces(folder: Path) -> None:
     small_bundle(1).save(folder)
     assert load(folder).digest == small_bundle(1).digest != small_bundle(0).digest
 
 
+def test_the_shipped_prior_loads_and_serves_any_symbol() -> None:
+    bundle = shipped().bundle
+    assert (bundle.model, bundle.variant, bundle.variants) == ("prior", "prior", ("prior",))
+    assert bundle.place("ANY-THING") == -1
+    made = bundle.forecast(random_rows(20, 1), np.full(20, -1))
+    assert np.isfinite(made.quantiles_bps).all()
+    assert ((made.exceedance >= 0.0) & (made.exceedance <= 1.0)).all()
+
+
 def test_a_row_scores_the_same_alone_and_among_others() -> None:
     rows = random_rows(200, 5, missing=0.4)
-    for variant in ("ml", "baseline"):
+    place = np.arange(200) % 2
+    scores = {}
+    for variant in small_bundle().variants:
         model = small_bundle().as_variant(variant)
-        together = model.score(rows)
-        assert together.tobytes() == np.array([model.score(r[None])[0] for r in rows]).tobytes()
-        assert together[::-1].tobytes() == model.score(rows[::-1]).tobytes()
-    assert not np.array_equal(
-        small_bundle().score(rows), small_bundle().as_variant("baseline").score(rows)
+        together = scores[variant] = model.score(rows, place)
+        alone = [model.score(rows[[i]], place[[i]])[0] for i in range(200)]
+        assert together.tobytes() == np.array(alone).tobytes()
+        assert together[::-1].tobytes() == model.score(rows[::-1], place[::-1]).tobytes()
+        made = model.forecast(rows, place)
+        assert together.tobytes() == np.ascontiguousarray(made.exceedance[:, 0]).tobytes()
+    assert set(scores) == {"ml", "prior", "baseline"}
+    assert not np.array_equal(scores["ml"], scores["baseline"])
+
+
+# --- symbols ------------------------------------------------------------------------------
+
+
+def test_places_of_symbols() -> None:
+    one, two = small_bundle(), small_bundle(0, SYMBOLS)
+    assert two.places(["ETH-USD", "OTHER", "BTC-USD"]).tolist() == [1, -1, 0]
+    assert [two.place(name) for name in ("BTC-USD", "ETH-USD", "OTHER", None)] == [0, 1, -1, -1]
+    assert [one.place(name) for name in ("BTC-USD", "OTHER", None)] == [0, -1, 0]
+
+
+def test_a_score_is_the_probability_of_the_symbol_s_own_spike_level() -> None:
+    bundle = small_bundle(0, SYMBOLS)
+    assert bundle.spike_levels.shape == (3, 3)
+    rows = random_rows(100, 2)
+    for symbol in (0, 1, -1):
+        place = np.full(100, symbol)
+        level = np.full(100, bundle.spike_levels[symbol, 0])
+        expected = bundle.forecaster.exceedance(rows, place, 0, level)
+        assert bundle.score(rows, place) == pytest.approx(expected, abs=1e-12)
+    spec = bundle.specification
+    assert bundle.spike_levels * 1e4 * np.sqrt([60, 300, 900]) == pytest.approx(
+        np.array(spec.spike_levels_bps)
     )
 
 
+# --- the digest ---------------------------------------------------------------------------
+
+
 def other(value: Any) -> Any:
-    """Give another value of the same type."""
+    """Return another value of the same type."""
     if isinstance(value, str):
-        return "absolute" if value == "relative" else value + "x"
+        return value + "x"
     if isinstance(value, bool):
         return not value
     if isinstance(value, int | float):
@@ -73,7 +148,7 @@ def other(value: Any) -> Any:
         return (other(value[0]), *value[1:])
     if value is None:
         return 0.5
-    field = value.__struct_fields__[0]  # a baseline
+    field = value.__struct_fields__[0]
     return msgspec.structs.replace(value, **{field: other(getattr(value, field))})
 
 
@@ -91,26 +166,51 @@ def test_the_digest_covers_every_field_but_provenance(field: str) -> None:
     assert (changed.digest == bundle.digest) == (field == "provenance")
 
 
-@pytest.mark.parametrize("name", sorted(small_bundle().trees.arrays()))
-def test_the_digest_covers_every_tree_array(name: str) -> None:
-    bundle = small_bundle()
-    array: Any = bundle.trees.arrays()[name].copy()
-    if name == "start":
-        array = float(array) + 1.0
+def nudged(array: np.ndarray) -> np.ndarray:
+    """Change one number a little, so that the array stays one that loading accepts."""
+    result = array.copy()
+    if array.dtype.names:
+        result["value"][-1] += 1.0
+    elif array.dtype == bool:
+        result.flat[-1] = not result.flat[-1]
+    elif array.dtype.kind == "f":
+        result.flat[-1] += 1e-6
     else:
-        array[-1] = not array[-1] if array.dtype == bool else array[-1] + 1
-    changed = replace(bundle.trees, **{name: array})
-    assert replace(bundle, trees=changed).digest != bundle.digest
+        result.flat[-1] = 0 if result.flat[-1] else 1
+    return result
+
+
+# A root in another place is another tree, for which the nodes stand; a simple forecast has no
+# trees to use.
+UNUSED = tuple(f"{name}.own" for name in SIMPLE)
+COUNTED = [
+    name
+    for name, array in ARRAYS.items()
+    if array.size and not name.endswith(".roots") and name not in UNUSED
+]
+
+
+@pytest.mark.parametrize("name", COUNTED)
+def test_the_digest_covers_every_array(name: str) -> None:
+    changed = with_arrays(small_bundle(), {**ARRAYS, name: nudged(ARRAYS[name])})
+    assert changed.digest != small_bundle().digest
 
 
 def test_the_variant_is_no_part_of_the_digest() -> None:
     bundle = small_bundle()
-    assert bundle.as_variant("baseline").digest == bundle.digest
-    assert bundle.as_variant("baseline").threshold == bundle.specification.baseline_threshold
-    assert bundle.threshold == bundle.specification.threshold
+    spec = bundle.specification
+    for variant in bundle.variants:
+        chosen = bundle.as_variant(variant)
+        assert chosen.digest == bundle.digest
+        assert chosen.threshold == spec.thresholds[variant]
+    assert bundle.as_variant("baseline").model == spec.best_simple
+    assert bundle.as_variant("baseline").forecaster is bundle.forecasters[spec.best_simple]
 
 
-def refused(folder) -> str:
+# --- damage -------------------------------------------------------------------------------
+
+
+def refused(folder: Path) -> str:
     with pytest.raises(BundleError) as error:
         load(folder)
     text = str(error.value)
@@ -119,49 +219,153 @@ def refused(folder) -> str:
     return text
 
 
-def test_a_missing_file_is_refused(tmp_path, folder) -> None:
+def test_a_missing_file_is_refused(tmp_path: Path, folder: Path) -> None:
     assert MODEL_FILE in refused(tmp_path / "nowhere")
-    (folder / TREES_FILE).unlink()
-    assert TREES_FILE in refused(folder)
+    (folder / ARRAYS_FILE).unlink()
+    assert ARRAYS_FILE in refused(folder)
 
 
-@pytest.mark.parametrize("name", [MODEL_FILE, TREES_FILE])
-def test_a_truncated_file_is_refused(folder, name: str) -> None:
+@pytest.mark.parametrize("name", [MODEL_FILE, ARRAYS_FILE])
+def test_a_truncated_file_is_refused(folder: Path, name: str) -> None:
     whole = (folder / name).read_bytes()
     for share in (0.0, 0.1, 0.5, 0.9, 0.99):
         (folder / name).write_bytes(whole[: int(share * len(whole))])
         refused(folder)
 
 
-def test_damaged_trees_are_refused_or_whole(folder) -> None:
+def test_damaged_arrays_are_refused_or_whole(folder: Path) -> None:
     """One byte changed anywhere: the archive's checksums tell, or nothing that counts changed."""
-    whole, digest = (folder / TREES_FILE).read_bytes(), load(folder).digest
+    whole, digest = (folder / ARRAYS_FILE).read_bytes(), load(folder).digest
     generator = random.Random(0)
     directory = whole.index(b"PK\x01\x02")
-    places = [generator.randrange(len(whole)) for _ in range(300)]
-    places += [generator.randrange(directory, len(whole)) for _ in range(300)]
+    places = [generator.randrange(len(whole)) for _ in range(60)]
+    places += [generator.randrange(directory, len(whole)) for _ in range(60)]
     refusals = []
     for place in places:
         damaged = bytearray(whole)
         damaged[place] = generator.randrange(256)
-        (folder / TREES_FILE).write_bytes(bytes(damaged))
+        (folder / ARRAYS_FILE).write_bytes(bytes(damaged))
         try:
             found = load(folder).digest
         except BundleError as error:
             refusals.append(str(error))
         else:
             assert found == digest
-    assert len(refusals) > 200
+    assert len(refusals) > 40
     assert not any("\n" in text for text in refusals)
 
 
-def edit(folder, change) -> None:
+def damages(array: np.ndarray) -> dict[str, np.ndarray]:
+    """Return an array damaged in every way that a file can be, and pass for an array."""
+    found: dict[str, Any] = {
+        "one more dimension": array[None],
+        "objects": np.array([None, 1], dtype=object),
+        "text": np.array(["a"]),
+        "float32": np.zeros(array.shape, np.float32),
+        "complex": np.zeros(array.shape, complex),
+        "a scalar that is NaN": np.array(np.nan),
+    }
+    if array.ndim and len(array):
+        found["one short"] = array[:-1]
+        found["nothing"] = array[:0]
+    if array.dtype.kind == "f" and array.size:
+        for value in (np.nan, np.inf, -np.inf):
+            changed = array.copy()
+            changed.flat[-1] = value
+            found[f"a value that is {value}"] = changed
+    if array.dtype.kind == "i" and array.size:
+        for number in (-1, 2**31 - 1, np.iinfo(array.dtype).min):
+            changed = array.copy()
+            changed.flat[-1] = number
+            found[f"a value that is {number}"] = changed
+    return found
+
+
+def is_another_model(name: str, kind: str, array: np.ndarray) -> bool:
+    """Detect damage that leaves a whole, other model: fewer trees, or none that use a table."""
+    return kind in ("one short", "nothing") and (name.endswith(".roots") or not array.size)
+
+
+@pytest.mark.parametrize("name", sorted(ARRAYS))
+def test_every_array_damaged_in_every_way_is_refused(name: str) -> None:
+    spec = small_bundle().specification
+    others = {key: array for key, array in ARRAYS.items() if key != name}
+    with pytest.raises(ValueError, match="is missing"):
+        forecasters_from_arrays(others, spec.models, 1, 3)
+    for kind, damaged in damages(ARRAYS[name]).items():
+        if is_another_model(name, kind, ARRAYS[name]):
+            continue
+        with pytest.raises(ValueError, match=r"array|tree|pooled"):
+            forecasters_from_arrays({**others, name: damaged}, spec.models, 1, 3)
+
+
+def test_damage_in_a_file_is_a_bundle_error_whatever_it_is(folder: Path) -> None:
+    """The same through the file: never another exception, one array of each kind."""
+    names = ["ml.linear.kinds", "ml.linear.level", "har.law.table", "pooled.columns", "ml.own"]
+    names += ["own.trees.0.roots", "pooled.trees.1.nodes", "pooled.trees.2.start"]
+    for name in names:
+        for kind, damaged in damages(ARRAYS[name]).items():
+            write_arrays(folder, {**ARRAYS, name: damaged})
+            if is_another_model(name, kind, ARRAYS[name]):
+                continue
+            refused(folder)
+
+
+def test_quantiles_out_of_order_are_refused() -> None:
+    spec = small_bundle().specification
+    table = ARRAYS["ml.law.table"].copy()
+    table[0, 0, 1, 1] = table[0, 0, 1, 1, ::-1]
+    with pytest.raises(ValueError, match="not sorted"):
+        forecasters_from_arrays({**ARRAYS, "ml.law.table": table}, spec.models, 1, 3)
+    coordinates = ARRAYS["ml.law.coordinates"].copy()
+    coordinates[0, 0, 1] = 0.0
+    with pytest.raises(ValueError, match="spread"):
+        forecasters_from_arrays({**ARRAYS, "ml.law.coordinates": coordinates}, spec.models, 1, 3)
+    level = np.zeros_like(ARRAYS["har.linear.level"])
+    with pytest.raises(ValueError, match="not positive"):
+        forecasters_from_arrays({**ARRAYS, "har.linear.level": level}, spec.models, 1, 3)
+
+
+def test_random_numbers_in_the_arrays_are_refused_or_forecast() -> None:
+    """Whatever is accepted forecasts: no walk leaves its tree, no number is not finite."""
+    spec, generator = small_bundle().specification, np.random.default_rng(0)
+    rows, place = random_rows(20, 1), np.arange(20) % 3 - 1
+    accepted = 0
+    for _ in range(200):
+        arrays = {name: array.copy() for name, array in ARRAYS.items()}
+        name = str(generator.choice(sorted(arrays)))
+        array = arrays[name]
+        if not array.size:
+            continue
+        if array.dtype.names:
+            field = str(generator.choice(["feature", "left", "right"]))
+            array[field][generator.integers(len(array))] = generator.integers(-3, len(array) + 3)
+        elif array.dtype.kind == "f":
+            array.flat[generator.integers(array.size)] = generator.choice([1e300, -1e300, 0.0, 5.0])
+        else:
+            array.flat[generator.integers(array.size)] = generator.integers(-3, 60)
+        try:
+            found = forecasters_from_arrays(arrays, spec.models, 1, 3)
+        except ValueError:
+            continue
+        accepted += 1
+        for forecaster in found.values():
+            for h in range(3):
+                assert not np.isnan(forecaster.log_variance(rows, place, h)).any()
+    assert accepted > 20
+
+
+def write_arrays(folder: Path, arrays: Arrays) -> None:
+    np.savez(folder / ARRAYS_FILE, **arrays)  # type: ignore[arg-type]
+
+
+def edit(folder: Path, change: Any) -> None:
     content = json.loads((folder / MODEL_FILE).read_bytes())
     change(content)
     (folder / MODEL_FILE).write_text(json.dumps(content))
 
 
-def test_another_feature_table_is_refused(folder, monkeypatch) -> None:
+def test_another_feature_table_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     changed = (replace(feature_table.FEATURES[0], meaning="other"), *feature_table.FEATURES[1:])
     monkeypatch.setattr(feature_table, "FEATURES", changed)
     assert "another feature table" in refused(folder)
@@ -170,41 +374,50 @@ def test_another_feature_table_is_refused(folder, monkeypatch) -> None:
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        (lambda c: c.update(format=3), "format 3 is not 2"),
-        (lambda c: c.update(inputs=c["inputs"][::-1]), "another feature table"),
-        (lambda c: c.update(slope=c["slope"] * 1.01), "self-test failed"),
-        (lambda c: c["example_scores"].__setitem__(0, 0.5), "self-test failed"),
-        (lambda c: c["example_rows"].pop(), "self-test failed"),
+        (lambda c: c.update(format=2), "format 2 is not 3; run `volatility train`"),
+        (lambda c: [c.clear(), c.update(format=2, tau=1.5)], "format 2 is not 3"),
+        (lambda c: c.update(inputs=["tau"]), "another feature table"),
+        (lambda c: c["example_scores"].__setitem__(0, 0.123), "self-test failed"),
+        (lambda c: c["example_rows"].pop(), "not complete"),
+        (lambda c: c["example_symbols"].pop(), "not complete"),
+        (lambda c: c["example_scores"].pop(), "not complete"),
         (lambda c: c["example_rows"][0].pop(), "no usable model"),
-        (lambda c: c.pop("tau"), "tau"),
-        (lambda c: c.update(tau="high"), "tau"),
-        (lambda c: c.update(label_kind="other"), "label_kind"),
-        (lambda c: c.update(surprise=1), "surprise"),
+        (lambda c: c["spike_levels_bps"][0].__setitem__(0, 1e-9), "self-test failed"),
+        (lambda c: c["spike_levels_bps"].pop(), "not complete"),
+        (lambda c: c["quantile_levels_bps"].pop(), "not complete"),
+        (lambda c: c["thresholds"].pop("ml"), "not complete"),
         (lambda c: c["lowest"].pop(), "not complete"),
-        (lambda c: c.update(best_baseline="garch"), "not complete"),
+        (lambda c: c.update(best_simple="nobody"), "not complete"),
+        (lambda c: c.update(models=[*c["models"], "other"]), "no usable model"),
+        (lambda c: c.update(symbols=["A", "B"]), "no usable model"),
+        (lambda c: c.update(horizons=[60]), "no usable model"),
+        (lambda c: c.pop("recipe"), "recipe"),
+        (lambda c: c.update(base_rate="high"), "base_rate"),
+        (lambda c: c.update(surprise=1), "surprise"),
     ],
 )
-def test_a_changed_description_is_refused(folder, change, says: str) -> None:
+def test_a_changed_description_is_refused(folder: Path, change: Any, says: str) -> None:
     edit(folder, change)
     assert says in refused(folder)
+    assert FORMAT == 3
 
 
-def test_changed_trees_fail_the_self_test(folder) -> None:
-    with np.load(folder / TREES_FILE) as stored:
-        arrays = dict(stored)
-    arrays["start"] = np.array(float(arrays["start"]) + 1e-9)
-    np.savez(folder / TREES_FILE, **arrays)
+def test_changed_numbers_fail_the_self_test(folder: Path) -> None:
+    coefficients = ARRAYS["ml.linear.coefficients"].copy()
+    coefficients[..., -1] += 1e-6
+    write_arrays(folder, {**ARRAYS, "ml.linear.coefficients": coefficients})
     assert "self-test failed" in refused(folder)
-    arrays["feature"][0] = len(MODEL_INPUTS)
-    np.savez(folder / TREES_FILE, **arrays)
-    assert "input that the model does not have" in refused(folder)
+
+
+# --- rows unlike the training rows --------------------------------------------------------
 
 
 def test_out_of_distribution_tells_range_and_absence() -> None:
-    rows = random_rows(600, 0)
+    rows = random_dataset().rows
     bundle = small_bundle()
     assert not bundle.out_of_distribution(rows).any()  # what it was trained on
     spec = bundle.specification
+    assert spec.inputs == MODEL_INPUTS
     row = np.nan_to_num(rows[:1], nan=1.0)
     for place, name in enumerate(MODEL_INPUTS):
         margin = MARGIN * (spec.highest[place] - spec.lowest[place])
@@ -222,19 +435,38 @@ def test_out_of_distribution_tells_range_and_absence() -> None:
     changed = row.copy()
     changed[0, INDEX[MODEL_INPUTS[0]]] = np.nan
     assert strict.out_of_distribution(changed).all()
-    # A price level is no input: whatever it is, it is not out of anything.
+    # A price level is not an input: whatever it is, it is not out of anything.
     changed = row.copy()
     changed[0, INDEX["midprice"]] = 1e300
     assert not strict.out_of_distribution(changed).any()
 
 
-@pytest.mark.parametrize("variant", ["ml", "baseline"])
-def test_contributions_add_up_to_the_score(variant) -> None:
-    bundle = small_bundle().as_variant(variant)
-    rows = random_rows(50, 3)
-    names, parts = bundle.contributions(rows)
-    scores = bundle.score(rows)
-    assert parts.shape == (50, len(names))
-    np.testing.assert_allclose(
-        bundle.expected + parts.sum(axis=1), np.log(scores / (1.0 - scores)), atol=1e-9
-    )
+# --- another platform, another moment -----------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "same"), [(1e-15, True), (-4e-16, True), (1e-9, False)])
+def test_the_self_test_allows_a_difference_in_the_last_bits_only(change: float, same: bool) -> None:
+    bundle = small_bundle()
+    scores = tuple(score + change for score in bundle.specification.example_scores)
+    assert with_field(bundle, "example_scores", scores).reproduces() == same
+
+
+@pytest.mark.parametrize("error", [OSError(24, "Too many open files"), MemoryError()])
+def test_what_cannot_be_read_for_a_moment_is_not_called_damaged(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "load", fail)
+        with pytest.raises(UnreadableError, match="cannot be read at present"):
+            load(folder)
+    load(folder)
+
+
+def test_a_missing_file_is_damage(folder: Path) -> None:
+    (folder / ARRAYS_FILE).unlink()
+    with pytest.raises(BundleError) as caught:
+        load(folder)
+    assert not isinstance(caught.value, UnreadableError)

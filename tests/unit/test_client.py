@@ -17,31 +17,39 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from click.testing import CliRunner, Result
 
 from service import client as client_module
-from service.client import Client, ClientError, predict, score_file
+from service.client import Client, ClientError
 from service.front import Front
 from service.http import application
+from service.predict import predict, score_file
 from service.predictor import Served
 from service.security import Guard
 from service.state import State
-from tests.bundles import random_rows
+from tests.bundles import START_NS, random_rows
 from tests.bundles import small_bundle as fit_bundle
-from tests.examples import START_NS
 from tests.streams import random_records
-from volatility.baselines import BASELINE
-from volatility.columns import to_table
-from volatility.feature_files import to_batch
-from volatility.feature_table import FEATURE_NAMES, INDEX
-from volatility.features import feature_batches
-from volatility.kernel_state import SECOND
+from volatility.features.engine import feature_batches
+from volatility.features.files import to_batch
+from volatility.features.table import FEATURE_NAMES, INDEX
+from volatility.records.columns import to_table
+from volatility.records.tick import Heartbeat
 from volatility.registry import RegisteredModel
 from volatility.settings import Features, Serving, Settings
-from volatility.simulate import simulate
-from volatility.tick import Heartbeat
+from volatility.simulation.simulator import simulate
+from volatility.units import SECOND
 
 ROOT = Path(__file__).parents[2]
 URL = "http://service"
 
-small_bundle = cache(fit_bundle)
+SYMBOLS = ("BTC-USD", "ETH-USD")
+
+
+@cache
+def small_bundle():
+    return fit_bundle(0, SYMBOLS)
+
+
+def score(rows: np.ndarray, symbol: str | None) -> np.ndarray:
+    return small_bundle().score(rows, np.full(len(rows), small_bundle().place(symbol)))
 
 
 class AsgiTransport(httpx.BaseTransport):
@@ -91,14 +99,14 @@ def scored(path: Path, transport: httpx.BaseTransport, key: str = "") -> pa.Tabl
     return table
 
 
-def batch_path(ticks: pa.Table) -> tuple[np.ndarray, np.ndarray]:
+def batch_path(ticks: pa.Table, symbol: str = "BTC-USD") -> tuple[np.ndarray, np.ndarray]:
     """Build features and scores in one pass: steps [ns] and scores of the warm ones."""
     built = [
         (time.copy(), rows.copy()) for time, rows in feature_batches(ticks.to_batches(), Features())
     ]
     time, rows = (np.concatenate(parts) for parts in zip(*built, strict=True))
-    warm = ~np.isnan(rows[:, INDEX[BASELINE]])
-    return time[warm], small_bundle().score(rows[warm])
+    warm = ~np.isnan(rows[:, INDEX["realised_volatility_900s"]])
+    return time[warm], score(rows[warm], symbol)
 
 
 def steps_of(table: pa.Table) -> np.ndarray:
@@ -113,7 +121,7 @@ def test_rows_get_the_scores_of_the_bundle_bit_for_bit(tmp_path, transport, stat
     path = tmp_path / "rows.parquet"
     pq.write_table(pa.Table.from_batches([to_batch(time, rows)]), path)
     table = scored(path, transport)
-    assert table.column("score").to_pylist() == small_bundle().score(rows).tolist()
+    assert table.column("score").to_pylist() == score(rows, None).tolist()
     assert steps_of(table).tolist() == time.tolist()
     assert table.column("out_of_distribution").to_pylist() == (
         small_bundle().out_of_distribution(rows).tolist()
@@ -122,6 +130,12 @@ def test_rows_get_the_scores_of_the_bundle_bit_for_bit(tmp_path, transport, stat
         score >= small_bundle().threshold for score in table.column("score").to_pylist()
     ]
     assert set(table.column("model_version").to_pylist()) == {"7"}
+    expected = small_bundle().forecast(rows, np.full(len(rows), -1))
+    for place, horizon in enumerate((60, 300, 900)):
+        found = table.column(f"volatility_bps_{horizon}s").to_pylist()
+        assert found == expected.volatility_bps[:, place].tolist()
+        levels = set(table.column(f"spike_level_bps_{horizon}s").to_pylist())
+        assert levels == {small_bundle().specification.spike_levels_bps[-1][place]}
     posts = [request for request in transport.sent if request.method == "POST"]
     assert len(posts) == -(-len(rows) // 200)
 
@@ -129,7 +143,7 @@ def test_rows_get_the_scores_of_the_bundle_bit_for_bit(tmp_path, transport, stat
 def test_some_features_of_other_types_are_enough(tmp_path, transport):
     path = tmp_path / "rows.parquet"
     table = {
-        "symbol": ["A", "B", "C"],
+        "symbol": ["ETH-USD", "B", "ETH-USD"],
         "spread_bps": pa.array([1, None, 3], pa.int32()),
         "volatility_ratio_60s": pa.array([2.5, float("nan"), None], pa.float32()),
         "momentum_60s": pa.nulls(3),
@@ -139,8 +153,10 @@ def test_some_features_of_other_types_are_enough(tmp_path, transport):
     rows[:, INDEX["spread_bps"]] = [1.0, np.nan, 3.0]
     rows[0, INDEX["volatility_ratio_60s"]] = 2.5
     answered = scored(path, transport)
-    assert answered.column("score").to_pylist() == small_bundle().score(rows).tolist()
-    assert answered.column("symbol").to_pylist() == ["A", "B", "C"]
+    expected = small_bundle().score(rows, np.array([1, -1, 1]))
+    assert answered.column("score").to_pylist() == expected.tolist()
+    assert answered.column("symbol").to_pylist() == ["ETH-USD", "B", "ETH-USD"]
+    assert len([request for request in transport.sent if request.method == "POST"]) == 2
 
 
 @pytest.mark.parametrize("gaps", [False, True])
@@ -159,7 +175,7 @@ def test_ticks_get_the_scores_of_the_batch_path_for_every_warm_step(tmp_path, tr
     table = scored(path, transport)
     for name, ticks in symbols.items():
         mine = table.filter(np.array(table.column("symbol").to_pylist()) == name)
-        time, scores = batch_path(ticks)
+        time, scores = batch_path(ticks, name)
         assert len(time) > 500
         assert steps_of(mine).tolist() == time.tolist()
         assert mine.column("score").to_pylist() == scores.tolist()
@@ -218,16 +234,16 @@ def write_rows(tmp_path: Path, **columns) -> Path:
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
-        ({"spread_bps": [1.0], "label": [True]}, "column 'label' is no feature: leave it out"),
-        ({"spread_bps": ["1"]}, "column 'spread_bps' holds no numbers: string"),
-        ({"spread_bps": [True]}, "column 'spread_bps' holds no numbers: bool"),
+        ({"spread_bps": [1.0], "label": [True]}, "column 'label' is not a feature"),
+        ({"spread_bps": ["1"]}, "column 'spread_bps' is not numeric: string"),
+        ({"spread_bps": [True]}, "column 'spread_bps' is not numeric: bool"),
         ({"spread_bps": [0.0] * 300 + [np.inf]}, "row 300, spread_bps: is infinite"),
-        ({"open": [1.0]}, "holds neither feature rows nor ticks"),
-        ({"spread_bps": pa.array([], pa.float64())}, "there is nothing to score"),
+        ({"open": [1.0]}, "neither feature rows nor ticks"),
+        ({"spread_bps": pa.array([], pa.float64())}, "nothing to score"),
         (
             {"symbol": ["A"], "time": [1], "price": [1.0], "bid": [1.0], "ask": [1.0]}
             | {"spread_bps": [1.0]},
-            "holds both feature rows and ticks",
+            "both feature rows and ticks",
         ),
         (
             {"symbol": ["A", None], "time": [START_NS] * 2}
@@ -273,33 +289,18 @@ def test_a_field_at_fault_is_named(tmp_path, monkeypatch):
     assert (caught.value.row, caught.value.field) == (1, "spread")
 
 
-def test_another_setting_at_the_service_is_noticed(tmp_path, transport, state):
-    # Between two ticks 20 s apart there are rows for 15 s, or for 30 s where that is no gap yet.
-    ticks = pa.Table.from_batches(simulate("BTC-USD", START_NS, 0.3, 1))
-    time = ticks.column("time").cast(pa.int64()).to_numpy()
-    middle = START_NS + 700 * SECOND
-    keep = (time < middle) | (time > middle + 20 * SECOND)
-    path = tmp_path / "ticks.parquet"
-    pq.write_table(ticks.filter(keep), path)
-    state.settings = Settings(
-        features=Features(gap_seconds=30, min_baseline_seconds=400), serving=state.settings.serving
-    )
-    assert "params.yaml is not the service's" in refused(path, transport)
-
-
 def test_a_step_needs_its_history(tmp_path, transport):
     ticks = pa.Table.from_batches(simulate("BTC-USD", START_NS, 0.05, 1))
     path = tmp_path / "ticks.parquet"
     pq.write_table(ticks, path)
-    assert "baseline needs (300 s)" in refused(path, transport)
-    assert [request.method for request in transport.sent] == ["GET"]
+    assert "300 s of history" in refused(path, transport)
 
 
 def test_a_key_is_sent_and_its_absence_explained(tmp_path, transport, state):
     state.guard = Guard("key-of-the-house")
     path = write_rows(tmp_path, spread_bps=[1.0])
-    assert refused(path, transport) == f"{URL} asks for a key: set VOLATILITY_API_KEY"
-    assert refused(path, transport, "wrong") == f"{URL} refuses the key in VOLATILITY_API_KEY"
+    assert refused(path, transport) == f"{URL} requires a key: set VOLATILITY_API_KEY"
+    assert refused(path, transport, "wrong") == f"{URL} rejects the key in VOLATILITY_API_KEY"
     assert len(scored(path, transport, "key-of-the-house")) == 1
 
 
@@ -330,10 +331,10 @@ def test_a_rate_limit_is_waited_for(tmp_path, transport, state, monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "text"),
     [
-        (httpx.Response(200, text="<html>"), "does not answer as this service does: check --url"),
-        (httpx.Response(200, json={"openapi": "3.0.3"}), "does not answer as this service does"),
-        (httpx.Response(404, text="nothing"), "does not answer as this service does"),
-        (httpx.Response(200, json=[1]), "does not answer as this service does"),
+        (httpx.Response(200, text="<html>"), "does not respond like this service: check --url"),
+        (httpx.Response(200, json={"openapi": "3.0.3"}), "does not respond like this service"),
+        (httpx.Response(404, text="nothing"), "does not respond like this service"),
+        (httpx.Response(200, json=[1]), "does not respond like this service"),
     ],
 )
 def test_another_server_is_not_mistaken_for_the_service(tmp_path, answer, text):
@@ -344,9 +345,9 @@ def test_another_server_is_not_mistaken_for_the_service(tmp_path, answer, text):
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (httpx.ConnectError("Connection refused"), "no service answers at http://service"),
-        (httpx.ReadTimeout("late"), "has not answered for 60 s"),
-        (httpx.RemoteProtocolError("cut"), "the connection to http://service broke: cut"),
+        (httpx.ConnectError("Connection refused"), "no service responds at http://service"),
+        (httpx.ReadTimeout("late"), "did not respond within 60 s"),
+        (httpx.RemoteProtocolError("cut"), "the connection to http://service failed: cut"),
     ],
 )
 def test_a_lost_connection_is_explained(tmp_path, error, text):
@@ -370,7 +371,7 @@ def test_the_command_scores_a_file(tmp_path, transport, monkeypatch):
     result = run(path, "--output", tmp_path / "out.parquet", "--url", URL)
     assert (result.exit_code, result.stdout) == (
         0,
-        f"250 scores in {tmp_path / 'out.parquet'}\n",
+        f"Wrote 250 scores to {tmp_path / 'out.parquet'}\n",
     )
     assert result.stderr == ""  # no progress bar where nobody looks
     assert transport.sent[-1].headers["authorization"] == "Bearer key-of-the-house"
@@ -389,12 +390,12 @@ def test_wrong_usage_has_exit_code_2(tmp_path):
 def test_a_file_of_another_kind_is_refused(tmp_path, transport):
     path = tmp_path / "rows.csv"
     path.write_text("spread_bps\n1\n")
-    assert "is no Parquet file" in refused(path, transport)
+    assert "is not a Parquet file" in refused(path, transport)
 
 
 def test_the_command_is_registered():
     points = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["entry-points"]
-    assert points["volatility.commands"]["predict"] == "service.client:predict"
+    assert points["volatility.commands"]["predict"] == "service.predict:predict"
 
 
 def test_a_heartbeat_closes_the_last_step_and_nothing_is_sent_twice(tmp_path, transport):
@@ -405,7 +406,7 @@ def test_a_heartbeat_closes_the_last_step_and_nothing_is_sent_twice(tmp_path, tr
     path = tmp_path / "ticks.parquet"
     pq.write_table(ticks, path)
     table = scored(path, transport)
-    time, scores = batch_path(ticks)
+    time, scores = batch_path(ticks, records[0].symbol)
     assert steps_of(table).tolist() == time.tolist()
     assert table.column("score").to_pylist() == scores.tolist()
     assert len(set(steps_of(table).tolist())) == len(table)

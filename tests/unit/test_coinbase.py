@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.coinbase import URLS, subscriptions
-from volatility.coinbase import BAD_ENTRY, BAD_SYMBOL, BAD_TIME, decode, parse_time
-from volatility.tick import REASONS, Heartbeat, Tick, TickError
+from volatility.records.tick import REASONS, Heartbeat, Tick, TickError
+from volatility.sources.coinbase import BAD_ENTRY, BAD_SYMBOL, BAD_TIME, decode, parse_time
+from volatility.streaming.sources.coinbase import URLS, subscriptions
 
 STAMP, NANOSECONDS = "2026-04-04T21:13:43.291084825Z", 1_775_337_223_291_084_825
 

@@ -14,15 +14,15 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from volatility import compaction, parts
-from volatility.columns import to_table
-from volatility.compaction import Compaction, compact
-from volatility.lake import Lake, LakeError
-from volatility.parts import DAY_NS
-from volatility.tick import Heartbeat, Tick
+from volatility.files import sync
+from volatility.lake import compaction, parts
+from volatility.lake.compaction import Compaction, compact
+from volatility.lake.lake import Lake, LakeError
+from volatility.records.columns import to_table
+from volatility.records.tick import Heartbeat, Tick
+from volatility.units import DAY_NS, SECOND
 
 NOON = 1_775_304_000_000_000_000  # 2026-04-04 12:00
-SECOND = 1_000_000_000
 HOUR = 3600 * SECOND
 
 
@@ -68,7 +68,7 @@ def killed_after(steps):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Path, "replace", counted(Path.replace))
         patch.setattr(Path, "unlink", counted(Path.unlink))
-        patch.setattr(parts, "sync", counted(parts.sync))
+        patch.setattr(parts, "sync", counted(sync))
         patch.setattr(parts._Open, "close", counted(parts._Open.close))
         yield taken
 
@@ -112,8 +112,10 @@ def lakes(draw):
 
 def write(folder, batches):
     lake = Lake(folder)
-    for topic, batch, through in batches:
-        lake.write(batch, topic, 0, through + 2 if through % 3 == 0 else None)
+    for topic, batch, last in batches:
+        # Capture says how far it has read, beyond rejected records; an import does not.
+        through = None if topic == "ticks.1" else last + 2 if last % 3 == 0 else last
+        lake.write(batch, topic, 0, through)
     return lake
 
 
@@ -305,7 +307,7 @@ def test_a_part_that_was_replaced_meanwhile_is_not_deleted(lake, monkeypatch):
 
 def test_two_compactions_of_one_symbol_keep_apart(lake, monkeypatch):
     monkeypatch.setattr(compaction, "_plan", lambda *_: compacted(lake))
-    with pytest.raises(LakeError, match="is being compacted already; wait"):
+    with pytest.raises(LakeError, match="already being compacted"):
         compacted(lake)
 
 
@@ -315,7 +317,7 @@ def test_a_full_disk_leaves_the_lake_as_it_was(lake, monkeypatch):
 
     before, names = rows(lake), lake.parts("A")
     monkeypatch.setattr(parts, "sync", full)
-    with pytest.raises(LakeError, match=r"No space left on device.*make room"):
+    with pytest.raises(LakeError, match=r"No space left on device.*free some space"):
         compacted(lake)
     monkeypatch.undo()
     assert (rows(lake), lake.parts("A")) == (before, names)

@@ -15,7 +15,7 @@ def sources(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     (tmp_path / "kernel.py").write_text("@njit()\ndef caller(): return called()\n")
     (tmp_path / "sums.py").write_text("@njit()\ndef called(): return 1\n")
-    (tmp_path / "feature_table.py").write_text("FEATURES = ()\n")
+    (tmp_path / "table.py").write_text("FEATURES = ()\n")
     (tmp_path / "cli.py").write_text("print()\n")
     return tmp_path
 
@@ -27,7 +27,7 @@ def folder() -> Path:
     return found
 
 
-@pytest.mark.parametrize("name", ["kernel.py", "sums.py", "feature_table.py"])
+@pytest.mark.parametrize("name", ["kernel.py", "sums.py", "table.py"])
 def test_a_change_of_any_compiled_file_is_another_cache(sources: Path, name: str) -> None:
     before = folder()
     assert folder() == before

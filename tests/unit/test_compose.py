@@ -31,8 +31,26 @@ def test_every_image_is_pinned():
 def test_every_port_is_of_this_machine_alone_and_has_one_service():
     ports = [port for service in SERVICES.values() for port in service.get("ports", [])]
     assert len(ports) >= 6
-    assert [port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\d+:\d+", port)] == []
-    assert len({port.split(":")[1] for port in ports}) == len(ports)
+    assert [
+        port for port in ports if not re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z]+_PORT:-\d+\}:\d+", port)
+    ] == []
+    assert len({re.findall(r"-(\d+)}", port)[0] for port in ports}) == len(ports)
+
+
+def test_the_addresses_are_those_of_the_design():
+    published = {
+        name: re.findall(r"-(\d+)}", port)[0]
+        for name, service in SERVICES.items()
+        for port in service.get("ports", [])
+    }
+    assert published == {
+        "service": "8000",
+        "grafana": "3000",
+        "mlflow": "5000",
+        "prometheus": "9090",
+        "prefect": "4200",
+        "kafka": "9092",
+    }
 
 
 @pytest.mark.parametrize("name", LASTING)
@@ -111,3 +129,31 @@ def test_only_the_named_files_reach_the_image():
     named = [rule.removeprefix("!") for rule in rules if rule.startswith("!")]
     assert [name for name in named if not (ROOT / name).exists()] == []
     assert not {".env", ".git", "data"} & set(named)
+
+
+def test_a_proxy_is_never_used_between_the_services():
+    for name, service in SERVICES.items():
+        if name in ("kafka", "postgres"):  # ask nobody by HTTP
+            continue
+        environment = service["environment"]
+        direct = set(environment["NO_PROXY"].split(","))
+        assert environment["no_proxy"] == environment["NO_PROXY"]
+        assert {"localhost", "127.0.0.1", "mlflow", "prefect", "prometheus"} <= direct, name
+        asked = {
+            str(v).split("/")[2].split(":")[0] for v in environment.values() if "http://" in str(v)
+        }
+        assert asked <= direct, name
+
+
+def test_every_mounted_folder_is_labelled_for_selinux():
+    mounts = [m for one in SERVICES.values() for m in one.get("volumes", []) if m.startswith("./")]
+    assert len(mounts) >= 4
+    assert [mount for mount in mounts if not mount.endswith(":ro,z")] == []
+
+
+def test_grafana_fetches_nothing_and_lets_nobody_edit():
+    settings = SERVICES["grafana"]["environment"]
+    assert settings["GF_PLUGINS_PREINSTALL_DISABLED"] == "true"
+    assert settings["GF_NEWS_NEWS_FEED_ENABLED"] == "false"
+    assert settings["GF_SECURITY_DISABLE_GRAVATAR"] == "true"
+    assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"

@@ -5,20 +5,20 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from streaming.capture import Rotation, capture_topic
-from streaming.distinct import Distinct
-from streaming.log import PREDICTIONS
-from streaming.memory_log import MemoryLog
-from volatility import prediction
-from volatility.lake import Lake
-from volatility.prediction import PREDICTION_SCHEMA, Prediction
+from tests.live import prediction
+from volatility.lake.lake import Lake
+from volatility.records.prediction import PREDICTION_SCHEMA, Prediction, to_table
+from volatility.streaming.capture import Rotation, capture_topic
+from volatility.streaming.distinct import Distinct
+from volatility.streaming.log.interface import PREDICTIONS
+from volatility.streaming.log.memory_log import MemoryLog
+from volatility.units import SECOND
 
-SECOND = 1_000_000_000
 START = 1_767_571_200 * SECOND
 
 
 def one(second: int, version: str = "1", symbol: str = "BTC-USD", score: float = 0.5) -> Prediction:
-    return Prediction(symbol, START + second * SECOND, score, 0.5, score >= 0.5, "m", version, "ml")
+    return prediction(START + second * SECOND, symbol, version, score)
 
 
 def append(log: MemoryLog, *predictions: Prediction) -> None:
@@ -29,7 +29,7 @@ def append(log: MemoryLog, *predictions: Prediction) -> None:
 
 @pytest.fixture
 def log(monkeypatch: pytest.MonkeyPatch) -> MemoryLog:
-    monkeypatch.setattr("streaming.capture.POLL_RECORDS", 7)  # several batches
+    monkeypatch.setattr("volatility.streaming.capture.POLL_RECORDS", 7)  # several batches
     made = MemoryLog()
     made.create(PREDICTIONS, 1)
     return made
@@ -94,7 +94,7 @@ def test_the_rest_of_a_batch_that_was_cut_short_hides_nothing(
     rows = [one(1), one(1, symbol="ETH-USD"), one(2), one(2, symbol="ETH-USD")]
     append(log, *rows)
     lake, source = Lake(tmp_path, PREDICTION_SCHEMA), f"{PREDICTIONS}.{log.generation(PREDICTIONS)}"
-    lake.write(prediction.to_table(rows, 0, range(4)), source, 0)
+    lake.write(to_table(rows, 0, range(4)), source, 0)
     for path in tmp_path.glob("symbol=ETH-USD/date=*/part-*"):
         path.unlink()
     assert lake.last_offset(source, 0) == -1
@@ -104,7 +104,7 @@ def test_the_rest_of_a_batch_that_was_cut_short_hides_nothing(
 
 def test_a_write_that_failed_is_not_taken_for_one_that_was_done(tmp_path: Path) -> None:
     distinct = Distinct(Lake(tmp_path, PREDICTION_SCHEMA))
-    table = prediction.to_table([one(1), one(2)], 0, [0, 1])
+    table = to_table([one(1), one(2)], 0, [0, 1])
     assert distinct.keep(table, "predictions.x", 0, 0).num_rows == 2
     assert distinct.keep(table, "predictions.x", 0, 0).num_rows == 2  # nothing was written
 

@@ -1,10 +1,12 @@
-"""Hold what README and docs say: links, figures, settings, roles, and who tests each command."""
+"""Check README and docs: links, layout, figures, settings, roles, and a test for each command."""
 
 from __future__ import annotations
 
 import doctest
 import importlib.util
 import re
+import subprocess
+import tomllib
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +16,7 @@ import pytest
 import yaml
 
 from benchmarks import figures
+from benchmarks.prediction.recordings import VENUES
 from benchmarks.results import read
 from tests import documents
 from tests.documents import (
@@ -24,14 +27,17 @@ from tests.documents import (
     ROOT,
     RUN,
     anchors,
+    blocks,
     documented,
     held_by_rule,
+    layout,
     plain,
     scripts,
     short,
 )
-from volatility import cli
+from volatility.cli import main as cli
 from volatility.settings import Environment, Schedules, Settings
+from volatility.streaming.log import DEAD_LETTER, PREDICTIONS, TICKS
 
 DOCS = ROOT / "docs"
 
@@ -92,8 +98,45 @@ def test_commands_are_read_as_a_shell_reads_them() -> None:
     ]
 
 
+def test_the_layout_map_lists_the_directories_that_exist() -> None:
+    (shown,) = [layout(b.text) for b in blocks(ROOT / "README.md") if "volatility/" in b.text]
+    tracked = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    paths = [Path(name) for name in tracked if (ROOT / name).exists()]
+    top = {path.parts[0] for path in paths if len(path.parts) > 1}
+    packages = {
+        path.parts[1]
+        for path in paths
+        if path.parts[0] == "volatility" and len(path.parts) == 3 and path.name == "__init__.py"
+    }
+    assert set(shown) == {name for name in top if not name.startswith(".")}
+    assert set(shown["volatility"]) == packages
+    assert all(not inner for name, inner in shown.items() if name != "volatility")
+
+
+def test_the_layout_map_lists_the_packages_in_the_order_of_their_layers() -> None:
+    (shown,) = [layout(b.text) for b in blocks(ROOT / "README.md") if "volatility/" in b.text]
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]
+    (layers,) = [c["layers"] for c in contracts["contracts"] if c.get("exhaustive")]
+    place = {
+        name.strip(" ()"): number
+        for number, layer in enumerate(reversed(layers))
+        for name in re.split("[|:]", layer)
+    }
+    places = [place[name] for name in shown["volatility"]]
+    assert places == sorted(places)
+
+
+def superseded(path: Path) -> bool:
+    """Check whether a decision record describes what has since been replaced or removed."""
+    return re.search(r"^Status: superseded", path.read_text(), re.MULTILINE) is not None
+
+
 def inline() -> list[str]:
-    return sorted({c for path in DOCUMENTS for c in INLINE.findall(path.read_text())})
+    """List the commands in sentences; a superseded decision record may name those of its time."""
+    current = [path for path in DOCUMENTS if not superseded(path)]
+    return sorted({c for path in current for c in INLINE.findall(path.read_text())})
 
 
 @pytest.mark.parametrize("command", inline())
@@ -129,20 +172,17 @@ def test_quoted_figures_are_those_last_measured(name: str) -> None:
     assert figures.renewed(text) == text, "run `python -m benchmarks.figures`"
 
 
-def test_the_selection_quotes_the_leaderboard() -> None:
-    readme = (ROOT / "README.md").read_text()
-    board = readme.partition("## The honest leaderboard")[2].partition("\n## ")[0]
-    core = [figures.shown(v) for r in read(figures.RESULTS / "core.json") for v in (r.ours, r.peer)
-            if v is not None]  # fmt: skip
-    quoted = re.findall(r"[+-]?\d+\.\d{2,}", (DOCS / "selection.md").read_text())
-    assert len(quoted) > 10
-    assert [q for q in quoted if q not in board and q not in core] == []
-    assert "438 independent" in " ".join(board.split())
-    assert "990" in core
+@pytest.mark.parametrize("name", ["README.md", "docs/selection.md"])
+def test_the_leaderboard_is_written_from_the_study(name: str) -> None:
+    board = figures.leaderboard()
+    assert board in (ROOT / name).read_text()
+    for venue in VENUES:
+        assert f"| {venue}: " in board
+    assert "targets are met" in board
 
 
 def tables(text: str) -> list[tuple[str, str]]:
-    """Give the first two cells of each row of the tables, their code marks removed."""
+    """Return the first two cells of each row of the tables, without code marks."""
     return re.findall(r"^\| `(\w+)` \| `?(.*?)`? \|", text, re.MULTILINE)
 
 
@@ -170,12 +210,15 @@ def test_every_variable_is_described_with_its_default(path: Path) -> None:
     assert described == {name.upper(): str(value) for name, value in defaults.items()}
 
 
-def test_the_example_holds_what_is_described_and_no_more() -> None:
+def test_the_example_lists_what_is_described_and_no_more() -> None:
     lines = (ROOT / ".env.example").read_text().splitlines()
     example = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
     text = (DOCS / "configuration.md").read_text()
     silent = dict(tables(text.partition("| variable | value |")[2]))
-    assert f"`{example.pop('COMPOSE_PROFILES')}`, the example's" in text
+    profile = example.pop("COMPOSE_PROFILES")
+    assert re.search(rf"`COMPOSE_PROFILES`.*`{profile}`", text)
+    for name in [name for name in example if name.endswith("_PORT")]:
+        assert f"`{name}` ({example.pop(name)})" in text
     settings = {name.upper() for name in Environment.__struct_fields__}
     assert {name: value for name, value in example.items() if name not in settings} == silent
     assert settings <= example.keys()
@@ -202,16 +245,14 @@ def test_what_a_role_owns_is_there() -> None:
     assert len(roles) == 6
     for role in roles:
         owned = role.partition("**Owns**")[2].partition("- **")[0]
-        files = re.findall(r"`([\w./-]+)`", owned)
-        folder = ""
-        for name in files:
-            if "/" in name or (ROOT / name).exists():
-                folder = name.rpartition("/")[0]
-            exists = (ROOT / name).exists() or (ROOT / folder / name).exists()
-            assert exists or name in {"ticks", "predictions", "ticks.dead-letter", "drift"}, name
+        others = {TICKS, PREDICTIONS, DEAD_LETTER, *Settings.__struct_fields__}
+        names = [name for name in re.findall(r"`([\w./-]+)`", owned) if name not in others]
+        assert names
+        for name in names:
+            assert (ROOT / name).exists(), name
 
 
-def test_the_pictures_are_small_and_told_in_words() -> None:
+def test_the_pictures_are_small_and_described_in_words() -> None:
     pictures = sorted((DOCS / "images").iterdir())
     assert pictures
     for picture in pictures:
@@ -232,6 +273,6 @@ def test_their_examples_hold(module: ModuleType) -> None:
     assert result.failed == 0
 
 
-def test_a_measure_that_is_gone_is_no_figure() -> None:
+def test_a_missing_measure_is_an_error() -> None:
     with pytest.raises(ValueError, match="no measure speed"):
         figures.find(read(figures.RESULTS / "serving.json"), "speed")

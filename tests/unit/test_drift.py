@@ -6,24 +6,27 @@ import re
 from datetime import UTC, datetime
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from scipy.stats import wasserstein_distance
 
-from volatility import drift
-from volatility.drift import (
+from volatility.evaluation import drift
+from volatility.evaluation.drift import (
     DriftError,
     DriftResult,
     Sample,
     compare,
     drift_report,
+    read_thinned,
     select,
 )
-from volatility.drift_pages import archive_drift, write_drift
-from volatility.feature_table import FEATURE_NAMES, INDEX, MODEL_INPUTS
-from volatility.features import FeatureFrame
-from volatility.kernel_state import SECOND
-from volatility.report_index import write_index
+from volatility.features.files import FILE, FeatureFrame, date_folder, to_batch
+from volatility.features.table import FEATURE_NAMES, INDEX, MODEL_INPUTS
+from volatility.reports.drift import archive_drift, write_drift
+from volatility.reports.index import write_index
 from volatility.settings import Drift
+from volatility.units import SECOND
 
 START = 1_775_000_000 * SECOND
 PLACE = {name: place for place, name in enumerate(MODEL_INPUTS)}
@@ -36,7 +39,8 @@ def _frame(symbol: str, rows: int, seed: int, start: int = START) -> FeatureFram
 
 
 def _sample(inputs: np.ndarray) -> Sample:
-    return Sample(len(inputs), START, START + SECOND * len(inputs), ("BTC-USD",), inputs)
+    stop = START + SECOND * len(inputs)
+    return Sample(len(inputs), START, stop, ("BTC-USD",), MODEL_INPUTS, inputs)
 
 
 def _at(second: int) -> int:
@@ -45,7 +49,7 @@ def _at(second: int) -> int:
 
 @pytest.fixture(scope="module")
 def sides() -> tuple[np.ndarray, np.ndarray]:
-    """Give a reference and a current side with one kind of trouble a column."""
+    """Return a reference and a current side with one kind of trouble a column."""
     generator = np.random.default_rng(1)
     reference = generator.normal(size=(1_000, len(MODEL_INPUTS)))
     current = generator.normal(size=(800, len(MODEL_INPUTS)))
@@ -142,7 +146,7 @@ def test_page_opens_with_the_summary_and_loads_nothing(result, tmp_path):
     assert not re.search(r"url\(['\"]?https?:", page)
 
 
-def test_rows_after_training_are_held_against_those_in_it_by_scale_free_inputs():
+def test_rows_after_training_are_compared_with_those_in_it_by_scale_free_inputs():
     frames = [_frame("BTC-USD", 2_000, 1), _frame("ETH-USD", 1_500, 2)]
     for name in ("midprice", "spread", "realised_volatility_900s", "volatility_30s"):
         frames[0].column(name)[1_001:] *= 10.0
@@ -165,9 +169,37 @@ def test_only_the_newest_hours_after_training_are_current():
     assert current.rows == 1_800 + 800
     _, current, after = select(frames, START, _at(3_600), Drift(hours=0.5))
     assert (after, current.start) == (True, _at(3_601))
-    reference, current, after = select(frames, START, _at(3_600), Drift(hours=0.05))
+    reference, current, after = select(frames, START, _at(3_950), Drift(hours=0.05))
     assert not after
     assert reference.stop < current.start
+
+
+def test_inputs_that_the_model_does_not_use_are_named_and_not_compared(tmp_path):
+    frame = _frame("BTC-USD", 2_000, 1)
+    frame.column("quote_imbalance")[1_001:] += 50.0
+    frame.column("spread_bps")[1_001:] = np.nan
+    used = tuple(n for n in MODEL_INPUTS if n not in ("quote_imbalance", "spread_bps"))
+    found = compare([frame], START, _at(1_000), Drift(), used)
+    assert {f.feature for f in found.per_feature} == set(used)
+    assert found.drifted_features == 0
+    assert found.summary()["unused"] == ["spread_bps", "quote_imbalance"]
+    opening = write_drift(found, tmp_path)[1].read_text().partition("<body>")[2][:3_000]
+    assert "spread_bps, quote_imbalance." in opening
+
+
+def test_a_row_each_stride_is_read_from_the_start_on(tmp_path):
+    whole = _frame("BTC-USD", 3_000, 1, start=START - START % (86_400 * SECOND) - 1_000 * SECOND)
+    midnight = whole.time[1_000]
+    for part in (whole.time < midnight, whole.time >= midnight):
+        folder = tmp_path / "symbol=BTC-USD" / date_folder(int(whole.time[part][0]))
+        folder.mkdir(parents=True)
+        table = pa.Table.from_batches([to_batch(whole.time[part], whole.rows[part])])
+        pq.write_table(table, folder / FILE)
+    (found,) = read_thinned(tmp_path, int(whole.time[500]), 15)
+    kept = (whole.time // SECOND % 15 == 0) & (whole.time >= whole.time[500])
+    assert found.symbol == "BTC-USD"
+    assert np.array_equal(found.time, whole.time[kept])
+    assert np.array_equal(found.rows, whole.rows[kept])
 
 
 def test_each_run_is_kept_and_old_pages_go(result, tmp_path):
@@ -193,7 +225,7 @@ def test_each_run_is_kept_and_old_pages_go(result, tmp_path):
 
 def test_the_newest_rows_are_current_when_too_few_lie_after_training():
     frame = _frame("BTC-USD", 2_000, 4)
-    reference, current, after = select([frame], START, _at(1_939), Drift(current_share=0.25))
+    reference, current, after = select([frame], START, _at(1_949), Drift(current_share=0.25))
     assert not after
     assert (current.start, current.rows) == (_at(1_500), 500)
     assert (reference.stop, reference.rows) == (_at(1_499), 1_500)
@@ -224,8 +256,8 @@ def test_many_rows_are_sampled_the_same_way_each_time(monkeypatch):
     ("rows", "start", "stop", "message"),
     [
         (2_000, -5_000, -4_000, "only 0 rows lie in the model's training window"),
-        (2_000, 0, 200, "only 201 rows lie in the model's training window"),
-        (1_000, 0, 900, "only 250 rows are current and 300 are needed"),
+        (2_000, 0, 50, "only 51 rows lie in the model's training window"),
+        (200, 0, 150, "only 50 rows are current and 60 are needed"),
     ],
 )
 def test_a_side_with_too_few_rows_is_one_clear_error(rows, start, stop, message):

@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.streams import SECOND, START, to_batch
-from volatility.features import FeatureEngine, FeaturesError, build_features, read_features
-from volatility.lake import Lake, LakeError
+from tests.streams import START, to_batch
+from volatility.features.engine import FeatureEngine, FeaturesError, build_features, read_features
+from volatility.lake.lake import Lake, LakeError
+from volatility.records.tick import Record, Tick
 from volatility.settings import Features
-from volatility.tick import Record, Tick
+from volatility.units import SECOND
 
 SYMBOL = "BTC-USD"
 
@@ -87,7 +88,7 @@ def test_an_empty_lake_is_refused_and_the_old_features_stay(tmp_path) -> None:
 
 
 def test_unusable_features_are_refused_in_one_line(tmp_path) -> None:
-    with pytest.raises(FeaturesError, match="holds no features; run `volatility features`"):
+    with pytest.raises(FeaturesError, match="no features; run `volatility features`"):
         read_features(tmp_path)
     folder = tmp_path / "features"
     build_features(lake(tmp_path, walk(1, 500)), folder, Features())
@@ -98,5 +99,5 @@ def test_unusable_features_are_refused_in_one_line(tmp_path) -> None:
         read_features(folder)
     assert "\n" not in str(error.value)
     pq.write_table(pa.table({"time": pa.array([1], pa.int64()), "midprice": [1.0]}), file)
-    with pytest.raises(FeaturesError, match="another feature table"):
+    with pytest.raises(FeaturesError, match="feature table"):
         read_features(folder)

@@ -7,9 +7,10 @@ import msgspec
 import numpy as np
 import pytest
 
-from tests.streams import SECOND, random_records
-from volatility import feature_table
-from volatility.feature_table import (
+from tests.streams import random_records
+from volatility.features import table as feature_table
+from volatility.features.engine import FEATURE_SCHEMA, FeatureEngine
+from volatility.features.table import (
     FEATURE_NAMES,
     FEATURES,
     INDEX,
@@ -18,9 +19,9 @@ from volatility.feature_table import (
     Feature,
     table_digest,
 )
-from volatility.features import FEATURE_SCHEMA, FeatureEngine
+from volatility.records.tick import Record, Tick
 from volatility.settings import Features
-from volatility.tick import Record, Tick
+from volatility.units import SECOND
 
 
 def changed(feature: Feature, field: str) -> Feature:

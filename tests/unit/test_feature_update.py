@@ -14,16 +14,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.streams import SECOND, START, random_records, seeds
-from volatility import feature_update
-from volatility.columns import to_table
-from volatility.compaction import compact
-from volatility.feature_files import DAY_NS, FeatureFrame, FeaturesError, read_features
-from volatility.feature_update import MANIFEST, update_features
-from volatility.features import build_features
-from volatility.lake import Lake
+from tests.streams import START, random_records, seeds
+from volatility.features import update as feature_update
+from volatility.features.engine import build_features
+from volatility.features.files import FeatureFrame, FeaturesError, read_features
+from volatility.features.update import MANIFEST, update_features
+from volatility.lake.compaction import compact
+from volatility.lake.lake import Lake
+from volatility.records.columns import to_table
+from volatility.records.tick import Record
 from volatility.settings import Features
-from volatility.tick import Record
+from volatility.units import DAY_NS, SECOND
 
 SYMBOLS = ("BTC-USD", "ETH-USD")
 MIDNIGHT = -(-START // DAY_NS) * DAY_NS

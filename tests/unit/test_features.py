@@ -11,19 +11,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.slow_features import Windows, read
-from tests.streams import SECOND, START, random_records, seeds, to_batch
-from volatility.columns import to_records
-from volatility.derive import derive
-from volatility.feature_table import FEATURE_NAMES, FEATURES, INDEX, MODEL_INPUTS
-from volatility.features import (
+from tests.streams import START, random_records, seeds, to_batch
+from volatility.features.derive import derive
+from volatility.features.engine import (
     FeatureEngine,
     FeatureFrame,
     FeatureRow,
     feature_batches,
 )
+from volatility.features.table import FEATURE_NAMES, FEATURES, INDEX, MODEL_INPUTS
+from volatility.records.columns import to_records
+from volatility.records.tick import Heartbeat, Record, Tick, validate
 from volatility.settings import Features
-from volatility.simulate import simulate
-from volatility.tick import Heartbeat, Record, Tick, validate
+from volatility.simulation.simulator import simulate
+from volatility.units import SECOND
 
 SYMBOL = "BTC-USD"
 BASELINE = "realised_volatility_900s"

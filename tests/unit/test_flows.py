@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import subprocess
+import sys
 from typing import Any
 
+import msgspec
 import pytest
 from prefect import Task
 
@@ -19,21 +22,21 @@ from pipelines.common import transient
 from pipelines.deployments import FLOWS
 from pipelines.state import rows_written
 from pipelines.watch import note
-from streaming.backfill import TRADE_SCHEMA, to_table
-from streaming.capture import capture_topic
-from streaming.log import LogError
-from streaming.memory_log import MemoryLog
+from tests.live import prediction
 from volatility import registry, stages
-from volatility.drift import DriftError
-from volatility.lake import Lake, LakeError
-from volatility.model import TrainingError
-from volatility.prediction import PREDICTION_SCHEMA, Prediction
-from volatility.prediction import to_table as predictions_table
-from volatility.registry import RegistryError
-from volatility.tick import Tick, encode
+from volatility.evaluation import DriftError, Evidence, TooFewRowsError, Verdict
+from volatility.lake.lake import Lake, LakeError
+from volatility.models.fit import TrainingError
+from volatility.records.prediction import PREDICTION_SCHEMA
+from volatility.records.prediction import to_table as predictions_table
+from volatility.records.tick import Tick, encode
+from volatility.registry import Choice, RegistryError
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import LogError
+from volatility.streaming.log.memory_log import MemoryLog
+from volatility.units import SECOND
 
 NOON = 1_775_304_000_000_000_000  # 2026-04-04 12:00
-SECOND = 1_000_000_000
 
 
 @pytest.fixture
@@ -171,52 +174,64 @@ def test_rows_of_another_market_than_the_model_s_are_not_compared_and_that_is_no
     tmp_path, monkeypatch, caplog
 ):
     (tmp_path / "features" / "symbol=BTC-USD").mkdir(parents=True)
-    monkeypatch.setattr(registry, "champion", lambda: "1")
+    monkeypatch.setattr(registry, "choose", lambda: Choice("1", "ml"))
 
     def drift(*_, **__):
-        raise DriftError("only 0 rows lie in the model's training window")
+        raise TooFewRowsError("only 0 rows lie in the model's training window")
 
     monkeypatch.setattr(stages, "drift", drift)
     assert drifting.compare(str(tmp_path), str(tmp_path / "reports"), "params.yaml") is None
     assert "only 0 rows lie" in caplog.text
 
 
+def test_a_drift_report_that_cannot_be_made_fails_the_run(tmp_path, monkeypatch):
+    (tmp_path / "features" / "symbol=BTC-USD").mkdir(parents=True)
+    monkeypatch.setattr(registry, "choose", lambda: Choice("1", "ml"))
+
+    def drift(*_, **__):
+        raise DriftError("Evidently's page has no body")
+
+    monkeypatch.setattr(stages, "drift", drift)
+    with pytest.raises(DriftError):
+        drifting.compare(str(tmp_path), str(tmp_path / "reports"), "params.yaml")
+
+
 def test_every_kind_of_lake_is_compacted(log, tmp_path):
     fill(log, 4)
     ticks, predictions = tmp_path / "ticks", tmp_path / "predictions"
-    trades = [Lake(ticks / "trades", TRADE_SCHEMA), Lake(predictions, PREDICTION_SCHEMA)]
+    lake = Lake(predictions, PREDICTION_SCHEMA)
     capturing.capture_to_end("ticks", tmp_path)
     fill(log, 4)
     capturing.capture_to_end("ticks", tmp_path)
     for n in range(3):
-        trades[0].write(to_table([_trade(n)], "BTC-USD"), "coinbase.BTC-USD.0", 0)
-        prediction = Prediction("BTC-USD", NOON + n, 0.5, 0.4, True, "m", "1", "ml")
-        trades[1].write(predictions_table([prediction], 0, [n]), "predictions.x", 0)
+        lake.write(predictions_table([prediction(NOON + n)], 0, [n]), "predictions.x", 0)
     merged = compacting.merge(str(tmp_path), older_than_seconds=0.0)
-    assert merged == {str(ticks): 2, str(ticks / "trades"): 3, str(predictions): 3}
+    assert merged == {str(ticks): 2, str(predictions): 3}
     assert len(offsets(ticks)) == 8
-    for lake in trades:
-        assert len(lake.parts("BTC-USD")) == 1
-        assert lake.rows("BTC-USD") == 3
+    assert len(lake.parts("BTC-USD")) == 1
+    assert lake.rows("BTC-USD") == 3
 
 
 def test_the_verdict_is_said_in_a_sentence():
-    assert training.sentence("3", {"earned": True, "reasons": []}) == "Version 3 is champion."
-    said = training.sentence("3", {"earned": False, "reasons": ["a", "b"]})
+    earned = Verdict("r", True, "promotion", (), None, "har", Evidence())
+    assert training.sentence("3", earned) == "Version 3 is champion."
+    refused = msgspec.structs.replace(earned, earned=False, reasons=("a", "b"))
+    said = training.sentence("3", refused)
     assert said == "Version 3 has not earned promotion: a; b."
 
 
 def test_the_leaderboard_s_best_model_stands_first():
     rows = artifacts.ranked(
-        {"a": {"pr_auc": 0.2, "roc_auc": 0.5}, "b": {"pr_auc": 0.30001}, "c": {"pr_auc": None}},
+        {"a": {"qlike": 2.5, "roc_auc": 0.5}, "b": {"qlike": -1.30001}, "c": {"qlike": None}},
         artifacts.LEADERBOARD,
     )
     assert [row["model"] for row in rows] == ["b", "a", "c"]
-    assert rows[0]["PR-AUC"] == 0.3
+    assert rows[0]["QLIKE"] == -1.3
     assert rows[2]["ROC-AUC"] is None
 
 
-def _trade(number):
-    from streaming.trades import Trade
-
-    return Trade(number, "2026-04-04T12:00:00Z", "1", "1", "buy")
+def test_a_busy_machine_has_time_to_start_a_server_for_a_flow():
+    said = "get_current_settings().server.ephemeral.startup_timeout_seconds"
+    code = f"import pipelines; from prefect.settings import get_current_settings; print({said})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert int(done.stdout) >= 120

@@ -116,6 +116,19 @@ def test_a_client_that_asks_too_often_is_refused_and_others_are_not(state):
     assert ask(front, path="/health", method="GET", client="10.0.0.1")[0] == 200
 
 
+def test_strangers_do_not_use_up_what_is_left_to_those_with_the_key():
+    guard = Guard("secret", "2/hour")
+    stranger = {"client": ("10.0.0.1", 1), "headers": []}
+    friend = {"client": ("10.0.0.1", 2), "headers": [(b"x-api-key", b"secret")]}
+
+    def status(scope: dict) -> int | None:
+        refusal = guard.refusal(scope)
+        return refusal.status if refusal else None
+
+    assert [status(stranger) for _ in range(4)] == [401, 401, 429, 429]
+    assert [status(friend) for _ in range(3)] == [None, None, 429]
+
+
 def test_a_rate_limit_that_cannot_be_read_is_an_error():
     with pytest.raises(SettingsError, match="100/second"):
         Guard(rate_limit="often")

@@ -1,4 +1,4 @@
-"""Hold the files that everything else stands on: locks, settings, examples."""
+"""Check the files that everything else depends on: locks, settings, examples."""
 
 from __future__ import annotations
 
@@ -20,8 +20,9 @@ from packaging.utils import canonicalize_name
 from volatility import settings
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("volatility", "streaming", "pipelines", "service")
+PACKAGES = ("volatility", "pipelines", "service")
 LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bootstrap.lock")
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
@@ -85,6 +86,43 @@ def test_the_make_file_and_the_example_silence_the_same_reporters() -> None:
     assert len(exported) >= 6
     example = (ROOT / ".env.example").read_text().splitlines()
     assert [f"{k}={v}" for k, v in exported.items() if f"{k}={v}" not in example] == []
+
+
+def test_the_hooks_run_what_make_lint_runs() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    recipe = re.search(r"^lint: .*\n((?:\t.*\n)+)", makefile, re.MULTILINE)
+    assert recipe
+    linters = [line.strip().replace("$(BIN)", ".venv/bin") for line in recipe[1].splitlines()]
+    repositories = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    hooks = [hook for repository in repositories for hook in repository["hooks"]]
+    assert {repository["repo"] for repository in repositories} == {"local"}, "nothing is fetched"
+    assert [hook["entry"] for hook in hooks] == linters
+    assert all(hook["always_run"] and not hook["pass_filenames"] for hook in hooks)
+
+
+def test_every_action_is_pinned_by_commit_and_to_one_version() -> None:
+    versions: dict[str, set[str]] = {}
+    for file in WORKFLOWS:
+        for line in re.findall(r"uses: (.+)", file.read_text()):
+            pinned = re.fullmatch(r"([\w-]+/[\w-]+)@([0-9a-f]{40} # v\d+\.\d+\.\d+)", line)
+            assert pinned, f"{file.name}: {line}"
+            versions.setdefault(pinned[1], set()).add(pinned[2])
+    assert len(versions) >= 3
+    assert {action: found for action, found in versions.items() if len(found) > 1} == {}
+
+
+@pytest.mark.parametrize("file", WORKFLOWS, ids=lambda file: file.name)
+def test_a_workflow_may_only_read(file: Path) -> None:
+    workflow = yaml.safe_load(file.read_text())
+    assert workflow["permissions"] == {"contents": "read"}
+    allowed = {"release.yml": {"contents": "write"}}.get(file.name)
+    assert {str(job.get("permissions")) for job in workflow["jobs"].values()} == {str(allowed)}
+    assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+
+
+def test_ci_lints_builds_the_site_and_tests() -> None:
+    script = (ROOT / ".ci" / "run").read_text()
+    assert re.findall(r"^make ([a-z-]+)", script, re.MULTILINE) == ["lint", "docs", "test"]
 
 
 def _modules_with_examples() -> list[str]:

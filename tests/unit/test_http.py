@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import json
 from collections import Counter
 
+import numpy as np
 import pytest
 from starlette.testclient import TestClient
 
@@ -12,13 +14,20 @@ from service.predictor import Served
 from service.security import Guard
 from service.state import State
 from service.wire import Answer, decode_rows
-from tests.bundles import small_bundle
-from volatility.feature_table import FEATURE_NAMES
+from tests.bundles import START_NS, small_bundle
+from volatility import registry
+from volatility.features.engine import FeatureEngine
+from volatility.features.table import FEATURE_NAMES, INDEX
+from volatility.models.prior import shipped
+from volatility.models.reasons import contributions
+from volatility.records.columns import to_records
+from volatility.records.tick import encode
 from volatility.registry import RegisteredModel
-from volatility.settings import Serving, Settings
+from volatility.settings import Features, Serving, Settings
+from volatility.simulation.simulator import simulate
 
 QUERIES = ("", "?explain=true")
-ROW = {"midprice": 68000.5, "spread": 1.2, "trade_intensity": 14, "volatility_30s": 0.02}
+ROW = {"midprice": 68000.5, "spread": 1.2, "trade_intensity": 14, "volatility_30s": 0.00006}
 
 
 @pytest.fixture
@@ -65,6 +74,25 @@ def test_refusals_are_json_and_counted_by_reason(client, state):
     assert response.status_code == 413
     assert "at most" in response.json()["error"]
     assert rejected == {"unknown_field": 1, "empty": 1, "too_many": 1, "too_large": 1}
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/ticks", "/predict?explain=true"])
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate"])
+def test_a_compressed_body_is_refused_by_its_encoding(client, path, encoding):
+    body = gzip.compress(json.dumps({"rows": [ROW]}).encode())
+    response = client.post(path, content=body, headers={"content-encoding": encoding})
+    assert response.status_code == 415
+    assert encoding in response.json()["error"]
+    same = {"content-encoding": "identity"}
+    assert client.post("/predict", json={"rows": [ROW]}, headers=same).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/predict/", "/predict/ticks/", "/health/", "/nowhere"])
+def test_an_address_that_is_not_there_redirects_nowhere(client, path):
+    for response in (client.get(path, follow_redirects=False), client.post(path, json={})):
+        assert response.status_code == 404
+        assert "location" not in response.headers
+        assert response.json()["error"] == "Not Found"
 
 
 def test_a_wrong_method_is_refused_in_json(client):
@@ -121,12 +149,14 @@ def test_version_tells_where_the_model_comes_from(client):
     )  # fmt: skip
     assert (content["variant"], content["reason"]) == ("ml", None)
     assert content["threshold"] == small_bundle().threshold
-    assert content["training"]["start"] == "2026-04-04T21:13:43.000Z"
-    assert content["training"]["rows"] == 600
+    assert content["training"]["start"] == "2026-04-04T21:13:45.000Z"
+    assert content["training"]["rows"] == small_bundle().specification.train_rows
+    assert content["forecast"]["horizons_seconds"] == [60, 300, 900]
+    assert "label" not in content
     assert content["metrics"] == {"pr_auc": 0.3}
     assert [feature["name"] for feature in content["features"]] == list(FEATURE_NAMES)
     assert content["features"][1]["unit"] == "quote currency"
-    assert content["git_commit"] == "0" * 40
+    assert content["git_commit"] == small_bundle().specification.provenance.git_commit
     assert content["package_versions"]["trained_with"]["numpy"]
 
 
@@ -162,27 +192,65 @@ def test_the_documentation_describes_every_route(client):
         assert answer.status_code == 200
         assert list(answer.json()) == list(shown["value"])
     described = document["components"]["schemas"]["Answer"]["properties"]
-    assert list(described) == list(asked[-1].json())
+    assert [name for name in described if name != "steps"] == list(asked[-1].json())
     page = client.get("/docs").text
     assert "docs.json" in page
     assert "https://" not in page  # readable offline, and no tracker
 
 
 def test_reasons_are_given_where_they_are_asked_for(client, state):
-    rows = [{"volatility_ratio_60s": 3.0, "spread_bps": 1.0}, {}]
+    row = {"realised_volatility_60s": 3e-4, "realised_volatility_900s": 1e-4, "spread_bps": 1.0}
+    rows = [row, {}]
     content = client.post("/predict?explain=true", json={"rows": rows}).json()
     assert content["scores"] == client.post("/predict", json={"rows": rows}).json()["scores"]
-    names, parts = state.served.bundle.contributions(decode_rows(_body(rows), 3))
+    decoded = decode_rows(json.dumps({"rows": rows}).encode(), 3)
+    parts = contributions(state.served.bundle, decoded, np.zeros(2, np.int64)).parts
     for reasons, part in zip(content["reasons"], parts.tolist(), strict=True):
         weights = [abs(reason["contribution"]) for reason in reasons]
         assert weights == sorted(map(abs, part), reverse=True)[: len(weights)]
         assert all(weights)
         assert len(reasons) <= 3
         for reason in reasons:
-            assert reason["contribution"] == part[names.index(reason["feature"])]
-    assert {r["feature"]: r["value"] for r in content["reasons"][0]}["volatility_ratio_60s"] == 3.0
+            assert reason["contribution"] == part[INDEX[reason["feature"]]]
+    first = {r["feature"]: r["value"] for r in content["reasons"][0]}
+    assert first["realised_volatility_900s"] == 1e-4
     assert "reasons" not in client.post("/predict?explain=false", json={"rows": rows}).json()
     assert client.post("/predict?explain=perhaps", json={"rows": rows}).status_code == 422
+
+
+def test_a_symbol_chooses_the_fit_and_another_is_answered_as_unknown(state, client):
+    bundle = small_bundle(0, ("BTC-USD", "ETH-USD"))
+    state.served = Served(bundle, state.served.model, None)
+    levels = bundle.specification.spike_levels_bps
+    for symbol, place in (("BTC-USD", 0), ("ETH-USD", 1), ("DOGE-USD", -1), (None, -1)):
+        content = client.post("/predict", json={"rows": [ROW], "symbol": symbol}).json()
+        rows = decode_rows(json.dumps({"rows": [ROW]}).encode(), 1)
+        assert content["scores"] == bundle.score(rows, np.array([place])).tolist()
+        assert content["forecasts"][0]["60s"]["spike_level_bps"] == levels[place][0]
+
+
+def test_ticks_are_answered_with_their_steps_by_the_rules_of_the_model(state, client):
+    state.settings = Settings(features=Features(min_baseline_seconds=900))
+    records = [
+        record for batch in simulate("BTC-USD", START_NS, 0.1, 1) for record in to_records(batch)
+    ]
+    body = b'{"ticks":[' + b",".join(encode(record) for record in records) + b"]}"
+    content = client.post("/predict/ticks", content=body).json()
+    engine = FeatureEngine()
+    live = [row for record in records for row in engine.update(record)]
+    warm = [row for row in live if row.value("realised_volatility_900s") > 0.0]
+    assert content["steps"] == [row.time for row in warm]
+    assert 50 < len(warm) < len(live)
+    rows = np.array([row.values for row in warm])
+    assert content["scores"] == small_bundle().score(rows, np.zeros(len(rows), np.int64)).tolist()
+
+
+def test_the_shipped_prior_is_never_stale(client, state):
+    state.served = Served(shipped().bundle, registry.shipped_model(), "no model is registered")
+    state.settings = Settings(serving=Serving(max_age_hours=1.0))
+    content = client.get("/health").json()
+    assert (content["status"], content["model_variant"]) == ("ok", "prior")
+    assert content["warnings"] == {}
 
 
 def test_every_answer_carries_the_security_headers(client):
@@ -197,7 +265,3 @@ def test_every_answer_carries_the_security_headers(client):
         assert response.headers["x-frame-options"] == "DENY"
         assert response.headers["cache-control"] == "no-store"
     assert "default-src 'self'" in client.get("/docs").headers["content-security-policy"]
-
-
-def _body(rows) -> bytes:
-    return json.dumps({"rows": rows}).encode()

@@ -10,15 +10,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from volatility import importing
-from volatility.coinbase import BAD_SYMBOL, NOT_A_MESSAGE
-from volatility.importing import ImportingError, import_files
-from volatility.lake import Lake, LakeError
-from volatility.recordings import read
-from volatility.tick import REASONS
+from volatility.lake import importing
+from volatility.lake.importing import ImportingError, import_files
+from volatility.lake.lake import Lake, LakeError
+from volatility.records.tick import REASONS
+from volatility.sources.coinbase import BAD_SYMBOL, NOT_A_MESSAGE
+from volatility.sources.recordings import read
+from volatility.units import SECOND
 
 NOON = 1_775_304_000_000_000_000  # 2026-04-04 12:00
-SECOND = 1_000_000_000
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def test_other_types_of_columns_are_taken(lake, tmp_path):
     [
         ({"bid": None}, "has no column bid"),
         ({"time": ["noon"] * 3}, "column time is string"),
-        ({"price": ["much"] * 3}, "unfit columns"),
-        ({"sequence": [1.5] * 3}, "unfit columns"),
+        ({"price": ["much"] * 3}, "unsuitable columns"),
+        ({"sequence": [1.5] * 3}, "unsuitable columns"),
     ],
 )
 def test_a_parquet_file_of_other_columns_is_one_clear_error(lake, tmp_path, change, match):
@@ -347,9 +347,9 @@ def truncated_zstd(path):
         (truncated_gzip, "truncated or corrupt"),
         (truncated_zstd, "truncated or corrupt"),
         (lambda path: path.write_bytes(b""), "is empty"),
-        (lambda path: path.write_bytes(bytes(range(256)) * 100), "neither Parquet nor messages"),
-        (lambda path: path.write_text("hello\n" * 5000), "neither Parquet nor messages"),
-        (lambda path: path.write_text("a,b\n1,2\n"), "neither Parquet nor messages"),
+        (lambda path: path.write_bytes(bytes(range(256)) * 100), "neither Parquet"),
+        (lambda path: path.write_text("hello\n" * 5000), "neither Parquet"),
+        (lambda path: path.write_text("a,b\n1,2\n"), "neither Parquet"),
         (Path.exists, "no such file"),
     ],
 )
@@ -379,7 +379,7 @@ def test_the_other_files_are_imported_all_the_same(lake, tmp_path):
 
 
 def test_a_folder_without_recordings_is_said(lake, tmp_path):
-    with pytest.raises(ImportingError, match="no recording in"):
+    with pytest.raises(ImportingError, match="no recordings found"):
         import_files([tmp_path], lake)
 
 
@@ -408,7 +408,7 @@ def test_a_full_disk_stops_the_import_with_nothing_written(lake, tmp_path, monke
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("volatility.parts._Open.publish", full)
+    monkeypatch.setattr("volatility.lake.parts._Open.publish", full)
     with pytest.raises(LakeError, match="No space left"):
         import_files([write(tmp_path / "a.parquet")], lake)
     assert nothing_written(lake)

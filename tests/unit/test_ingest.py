@@ -2,23 +2,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from streaming import ingest
-from streaming import metrics as metrics_module
-from streaming.events import Arrived, Event, Gap, Reconnected, Rejected
-from streaming.ingest import Ingest, last_records, run, source_of
-from streaming.log import DEAD_LETTER, TICKS, LogError
-from streaming.memory_log import MemoryLog
 from tests.chaos import market
 from tests.chaos.checks import read_all
-from volatility.lake import Lake, LakeError
+from volatility.lake.lake import Lake, LakeError
+from volatility.records.tick import Heartbeat, Tick, decode, encode
 from volatility.settings import Settings
-from volatility.tick import Heartbeat, Tick, decode, encode
+from volatility.streaming import ingest
+from volatility.streaming import metrics as metrics_module
+from volatility.streaming.ingest import Ingest, last_records, run, source_of
+from volatility.streaming.log.interface import DEAD_LETTER, TICKS, LogError
+from volatility.streaming.log.memory_log import MemoryLog
+from volatility.streaming.sources.events import (
+    Arrived,
+    Event,
+    Gap,
+    Reconnected,
+    Rejected,
+    SourceStatistics,
+)
 
 
 async def given(batches: list[list[Event]]) -> AsyncIterator[list[Event]]:
@@ -37,6 +46,29 @@ def records(log: MemoryLog) -> list:
 def counter(name: str, **labels: str) -> float:
     name = f"volatility_{name}_total"
     return metrics_module.registry.get_sample_value(name, labels) or 0.0
+
+
+def gauge(name: str) -> float:
+    return metrics_module.registry.get_sample_value(f"volatility_{name}") or 0.0
+
+
+class OneBehind:
+    """A writer that keeps up: only the newest record is not yet acknowledged."""
+
+    queued = 0.0
+
+    def append(self, *_record: Any) -> None:
+        self.queued = time.monotonic()
+
+    def pending(self) -> int:
+        return 1
+
+    def age_seconds(self) -> float:
+        return time.monotonic() - self.queued
+
+    def flush(self, timeout_seconds: float) -> None: ...
+
+    def close(self) -> None: ...
 
 
 @pytest.fixture
@@ -64,6 +96,20 @@ def test_a_gap_goes_to_the_ledger_and_a_reconnect_is_counted(lake: Lake) -> None
     assert zero is not None  # a first gap must be an increase
 
 
+def test_what_the_source_noticed_is_counted_in_the_metrics(lake: Lake) -> None:
+    statistics = SourceStatistics()
+    before = counter("duplicate_ticks"), counter("lost_messages")
+
+    async def noticing() -> AsyncIterator[list[Event]]:
+        for duplicates in (2, 5):
+            statistics.duplicates, statistics.lost_messages = duplicates, 3
+            yield arrivals(5)
+
+    run(MemoryLog(), noticing(), lake, partitions=1, statistics=statistics)
+    after = counter("duplicate_ticks"), counter("lost_messages")
+    assert (after[0] - before[0], after[1] - before[1]) == (5, 3)
+
+
 def test_what_was_rejected_goes_to_the_dead_letter_topic_with_the_reason(lake: Lake) -> None:
     log = MemoryLog()
     run(log, given([[Rejected("bid is above ask", b"{...}")]]), lake, partitions=1)
@@ -87,6 +133,32 @@ def test_while_the_log_is_away_records_wait_in_order(lake: Lake) -> None:
     for symbol in market.SYMBOLS:
         told = [e.record for e in events if isinstance(e, Arrived) and e.record.symbol == symbol]
         assert [r for r in records(log) if r.symbol == symbol] == told
+
+
+def test_the_age_of_the_buffer_is_that_of_the_oldest_record_that_waits(lake: Lake) -> None:
+    log = MemoryLog()
+    log.create(TICKS, 2)
+    work = Ingest(log.writer(), lake)
+    log.pause()
+    work.take(arrivals(5))
+    time.sleep(0.05)
+    assert gauge("buffered_ticks") == 5
+    assert gauge("buffer_age_seconds") >= 0.05, "it grows while the source is silent"
+    log.resume()
+    work.finish()
+    assert gauge("buffer_age_seconds") == 0
+
+
+def test_a_log_that_keeps_up_under_load_has_no_old_records(
+    lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ingest, "MEASURE_SECONDS", 0.0)
+    work = Ingest(OneBehind(), lake)
+    for event in arrivals(5):
+        work.take([event])
+        time.sleep(0.02)
+    assert gauge("buffered_ticks") == 1, "there is always one that was just appended"
+    assert gauge("buffer_age_seconds") < 0.05
 
 
 def test_past_the_bound_each_loss_is_counted_and_lies_in_a_gap(lake: Lake) -> None:
@@ -178,7 +250,7 @@ def test_a_ledger_without_room_does_not_stop_the_ticks(
     monkeypatch.setattr(lake, "record_gap", record_gap)
     work.take([*gaps[:2], *arrivals(10), gaps[2]])
     assert work.records == 10
-    assert caplog.text.count("gaps wait for the ledger") == 1
+    assert caplog.text.count("buffering gaps") == 1
     full.clear()
     work.finish()
     assert lake.gaps() == gaps
@@ -227,7 +299,12 @@ def test_a_source_that_fails_ends_ingest_with_its_error(lake: Lake) -> None:
 
 
 def test_the_command_line_names_a_source(tmp_path: Path) -> None:
-    options = {"symbols": "BTC-USD, ETH-USD", "speed": "max", "hours": 0.01, "path": None}
+    options: dict[str, Any] = {
+        "symbols": "BTC-USD, ETH-USD",
+        "speed": "max",
+        "hours": 0.01,
+        "path": None,
+    }
     options |= {"protocol": "advanced-trade", "url": None, "known": []}
 
     async def first(source: str) -> list[Event]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from streaming.log import LogError
-from streaming.memory_log import MemoryLog
-from streaming.partitioning import partition_of
+from volatility.streaming.log.interface import LogError
+from volatility.streaming.log.memory_log import MemoryLog
+from volatility.streaming.log.partitioning import partition_of
 
 
 def test_while_it_is_away_records_wait_and_nothing_is_read() -> None:
@@ -34,7 +34,7 @@ def test_a_full_queue_takes_nothing() -> None:
     writer = log.writer()
     for _ in range(2):
         writer.append("ticks", None, b"")
-    with pytest.raises(LogError, match="no more are taken"):
+    with pytest.raises(LogError, match="queue full"):
         writer.append("ticks", None, b"")
     assert writer.pending() == 2
 
@@ -76,12 +76,12 @@ def test_a_rebalance_waits_until_all_members_gave_back() -> None:
         )
 
     one, other = member("a"), member("b")
-    with pytest.raises(LogError, match="no record at the offsets"):
+    with pytest.raises(LogError, match="no record at"):
         one.poll(1, 0.0)  # it was assigned, and nobody said where to start
     other.poll(1, 0.0)
     assert steps == ["a+[0, 1, 2, 3]"]
     assert other.assignment() == ()
-    with pytest.raises(LogError, match="no record at the offsets"):
+    with pytest.raises(LogError, match="no record at"):
         one.poll(1, 0.0)
     assert steps[1:] == ["a-[0, 1, 2, 3]", "a+[0, 1]"]
     one.close()

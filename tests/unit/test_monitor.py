@@ -13,10 +13,10 @@ from prometheus_client import generate_latest
 from pipelines.lag import Lag, Watch, look
 from pipelines.monitor import Monitor, registry_of
 from pipelines.state import FOLDER, add_rows, finished
-from streaming.capture import capture_topic
-from streaming.log import LogError
-from streaming.memory_log import MemoryLog
-from volatility.tick import Tick, encode
+from volatility.records.tick import Tick, encode
+from volatility.streaming.capture import capture_topic
+from volatility.streaming.log.interface import LogError
+from volatility.streaming.log.memory_log import MemoryLog
 
 NOON = 1_775_304_000_000_000_000
 DRIFT = {
@@ -27,6 +27,7 @@ DRIFT = {
 }
 FIGURES = {
     "model_version": "7",
+    "qlike": 2.5,
     "pr_auc": 0.25,
     "brier": 0.07,
     "precision": 0.5,
@@ -37,6 +38,8 @@ LIVE = {
     "rows_labelled": 12,
     "base_rate": 0.1,
     "models": {"champion": FIGURES},
+    "demotion": None,
+    "live_evidence": {"version": "7", "blocks": 40, "mean": 0.02, "e_value_against": 1.5},
     "checked": "2026-04-04T12:00:00+00:00",
 }
 ALWAYS = {
@@ -101,6 +104,7 @@ def test_drift_and_live_performance(house: House) -> None:
     assert found["volatility_drift_alert"] == 1.0
     assert found["volatility_drift_checked_timestamp_seconds"] == noon
     labels = '{model="champion",model_version="7"}'
+    assert found[f"volatility_live_qlike{labels}"] == 2.5
     assert found[f"volatility_live_pr_auc{labels}"] == 0.25
     assert found[f"volatility_live_brier_score{labels}"] == 0.07
     assert found[f"volatility_live_precision{labels}"] == 0.5
@@ -109,6 +113,18 @@ def test_drift_and_live_performance(house: House) -> None:
     assert found["volatility_live_base_rate"] == 0.1
     assert found["volatility_rows_labelled"] == 12.0
     assert found["volatility_performance_checked_timestamp_seconds"] == noon
+
+
+def test_a_demotion_shows_until_there_is_a_champion(house: House) -> None:
+    house.write("performance", LIVE)
+    found = house.gauges()
+    assert found["volatility_model_demoted"] == 0.0
+    assert found['volatility_live_e_value_against{model_version="7"}'] == 1.5
+    demotion = {"version": "7", "reason": "refuted", "time_ns": NOON, "e_value": 31.5}
+    house.write("performance", LIVE | {"demotion": demotion, "live_evidence": None})
+    found = house.gauges()
+    assert found["volatility_model_demoted"] == 1.0
+    assert not [name for name in found if "e_value" in name]
 
 
 def test_nothing_measured_yet_has_no_figures(house: House) -> None:

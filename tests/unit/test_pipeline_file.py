@@ -1,4 +1,4 @@
-"""Hold `dvc.yaml` against the code: a stage that does not know what it runs would not rerun."""
+"""Compare `dvc.yaml` with the code: a stage that does not know what it runs would not rerun."""
 
 from __future__ import annotations
 
@@ -6,30 +6,36 @@ import ast
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
+
+from volatility.settings import Settings
 
 ROOT = Path(__file__).parents[2]
 STAGES: dict[str, Any] = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 # Where the work of a stage begins.
 ROOTS = {
-    "ticks": {"simulate"},
-    "features": {"feature_update"},
-    "train": {"training", "placebo", "model"},
-    "evaluate": {"evaluation", "promotion", "report"},
-    "drift": {"drift", "drift_pages"},
+    "ticks": {"simulation", "lake"},
+    "features": {"features"},
+    "train": {"dataset", "evaluation", "models"},
+    "evaluate": {"evaluation", "reports"},
+    "drift": {"evaluation", "reports"},
 }
-# What changes no figure: where things are kept, looked up and shown.
-OTHER = {
-    "__init__", "columns", "compiled", "duplicates", "importing", "lake", "ledger", "pages",
-    "parts", "plots", "prediction", "registry", "settings", "tracking", "wire",
-}  # fmt: skip
+# What changes no figure: units, and where things are kept, looked up and shown.
+OTHER = {"__init__", "compiled", "files", "memory", "registry", "settings", "units"}
+
+
+def files(module: str) -> list[Path]:
+    """Return the files of a module, or of a whole package: a stage depends on its folder."""
+    path = ROOT / "volatility" / module
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path.with_suffix(".py")]
 
 
 def imported(module: str) -> set[str]:
-    tree = ast.parse((ROOT / "volatility" / f"{module}.py").read_text())
+    """Return the modules and packages directly below ``volatility`` that a module imports."""
     found = set()
-    for node in ast.walk(tree):
+    for node in [node for file in files(module) for node in ast.walk(ast.parse(file.read_text()))]:
         if isinstance(node, ast.ImportFrom) and node.module == "volatility":
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and (node.module or "").startswith("volatility."):
@@ -37,20 +43,24 @@ def imported(module: str) -> set[str]:
     return found
 
 
-def needed(stage: str) -> set[str]:
-    """Give the modules that a stage runs, but those whose change its inputs would show."""
-    todo, found = set(ROOTS[stage]), set[str]()
+def upstream(stage: str) -> set[str]:
+    """Return the modules of the stages before: a change of theirs shows in the stage's inputs."""
     inputs = {dep for dep in STAGES[stage]["deps"] if not dep.startswith("volatility/")}
-    upstream = {
-        dep
-        for one in STAGES.values()
-        if inputs & {out if isinstance(out, str) else next(iter(out)) for out in one["outs"]}
-        for dep in named(one)
-    }
+    found = set[str]()
+    for name, one in STAGES.items():
+        outs = {out if isinstance(out, str) else next(iter(out)) for out in one["outs"]}
+        if inputs & outs:
+            found |= named(one) | upstream(name)
+    return found
+
+
+def needed(stage: str) -> set[str]:
+    """Return the modules that a stage runs, but those whose change its inputs would show."""
+    todo, found = set(ROOTS[stage]), set[str]()
     while todo:
         module = todo.pop()
         found.add(module)
-        todo |= imported(module) - found - OTHER - upstream
+        todo |= imported(module) - found - OTHER - upstream(stage)
     return found
 
 
@@ -68,4 +78,23 @@ def test_a_stage_depends_on_the_modules_that_it_runs(stage: str) -> None:
 def test_what_a_stage_depends_on_exists(stage: str) -> None:
     outs = {o if isinstance(o, str) else next(iter(o)) for s in STAGES.values() for o in s["outs"]}
     for dep in STAGES[stage]["deps"]:
-        assert dep in outs or (ROOT / dep).is_file()
+        assert dep in outs or (ROOT / dep).exists()
+
+
+def test_the_ticks_depend_on_the_recordings_and_their_parsers() -> None:
+    assert {"lake", "sources"} <= named(STAGES["ticks"])
+    assert "data/recordings" in STAGES["ticks"]["deps"]
+
+
+def test_a_package_counts_as_a_whole() -> None:
+    assert len(files("models")) > 5
+    assert {"dataset", "features"} <= imported("models")
+
+
+def test_every_parameter_of_a_stage_exists() -> None:
+    settings = msgspec.to_builtins(Settings())
+    for stage in STAGES.values():
+        for name in stage["params"]:
+            section, _, key = name.partition(".")
+            assert section in settings
+            assert not key or key in settings[section]

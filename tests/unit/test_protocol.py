@@ -125,6 +125,82 @@ def lasting(answer):
     return status, names, {k: v for k, v in content.items() if k not in MEASURED}
 
 
+@pytest.mark.parametrize(("trusted", "admitted"), [("", 2), ("10.0.0.1", 2), ("127.0.0.0/8", 6)])
+def test_a_client_evades_the_rate_limit_only_through_a_trusted_proxy(
+    state, monkeypatch, trusted, admitted
+):
+    monkeypatch.setenv("FORWARDED_ALLOW_IPS", trusted)  # as service.app sets it
+    state.guard = Guard(rate_limit="2/hour")
+
+    async def talk(place):
+        answers = [
+            await place.ask(request(x_forwarded_for=f"10.9.8.{number}, 10.0.0.7{number}"))
+            for number in range(6)
+        ]
+        return [status for ((status, *_),) in answers]
+
+    assert served(state, talk) == [200] * admitted + [429] * (6 - admitted)
+
+
+@pytest.mark.parametrize("line", [b"x: " + b"y" * 66_000, b"a: b\r\n" * 11_000])
+def test_a_head_without_end_is_refused_before_the_key_is_looked_at(state, line):
+    state.guard = Guard("secret")
+    rejected: list[str] = []
+    state.on_reject = rejected.append
+
+    async def talk(place):
+        async with connection(place.port) as (reader, writer):
+            writer.write(b"POST /predict HTTP/1.1\r\n")
+            for start in range(0, len(line), 10_000):
+                writer.write(line[start : start + 10_000])
+                with contextlib.suppress(ConnectionError):
+                    await writer.drain()
+            answer = await asyncio.wait_for(read(reader), 20)
+            rest = await asyncio.wait_for(reader.read(), 20)
+        return answer, rest, place.behind.calls
+
+    (status, _, content), rest, calls = served(state, talk)
+    assert (status, rest, calls) == (431, b"", [])
+    assert "at most 65536 bytes" in content["error"]
+    assert rejected == ["head_too_large"]
+
+
+def test_a_large_head_within_the_bound_and_a_large_body_before_a_head_are_taken(state):
+    async def talk(place):
+        (cookie,) = await place.ask(request(cookie="x" * 50_000))
+        body = BODY[:-1] + b" " * 150_000 + b"}"
+        both = await place.ask(request(body), request()[:20], request()[20:], count=2)
+        return [cookie[0], *(answer[0] for answer in both)]
+
+    assert served(state, talk) == [200, 200, 200]
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /pred", b"POST /predict HTTP/1.1\r\nx: "])
+def test_a_head_that_does_not_arrive_ends_the_connection(state, monkeypatch, begun):
+    monkeypatch.setattr(protocols, "HEAD_SECONDS", 0.2)
+
+    async def talk(place):
+        async with connection(place.port) as (reader, writer):
+            writer.write(begun)
+            silent = await asyncio.wait_for(reader.read(), 20)
+        async with connection(place.port) as (reader, writer):  # also after a good request
+            writer.write(request() + (begun or b"POST /pred"))
+            await read(reader)
+            return silent, await asyncio.wait_for(reader.read(), 20)
+
+    assert served(state, talk) == (b"", b"")
+
+
+def test_an_idle_connection_outlasts_the_patience_of_balancers(state):
+    async def made():
+        config = uvicorn.Config(Behind(state), log_config=None)
+        config.load()
+        kind = protocols.protocol(state)
+        return kind(config=config, server_state=uvicorn.server.ServerState(), app_state={})
+
+    assert asyncio.run(made()).timeout_keep_alive > 60
+
+
 def test_both_ways_give_the_same_answer(state):
     async def talk(place):
         (plain,) = await place.ask(request())
@@ -313,4 +389,4 @@ def test_a_fault_of_ours_is_no_fault_of_the_clients(state, caplog, monkeypatch):
         return await place.ask(request())
 
     assert served(state, talk)[0][0] == 200
-    assert "goes the normal way" in caplog.text
+    assert "normal path" in caplog.text

@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import pytest
+from crc32c import crc32c
 from hypothesis import given
 from hypothesis import strategies as st
+from kafka import TopicPartition, codec
 from kafka.record.memory_records import MemoryRecords, MemoryRecordsBuilder
 
-from streaming.log import Message
-from streaming.record_batch import BatchError, Record, decode, encode
+from volatility.streaming.log.interface import Message
+from volatility.streaming.log.kafka_reader import FetchedPartition
+from volatility.streaming.log.record_batch import (
+    CHECKED_FROM,
+    CONTROL,
+    CRC,
+    CRC_AT,
+    HEADER,
+    MARKER,
+    TRANSACTIONAL,
+    BatchError,
+    CodecError,
+    Record,
+    decode,
+    encode,
+)
 
 headers = st.lists(st.tuples(st.text(max_size=5), st.binary(max_size=200)), max_size=3).map(tuple)
 records = st.lists(
@@ -40,7 +58,7 @@ def test_what_is_written_is_read(written: list[Record], sequence: int, time_ms: 
     ]
 
 
-@given(records, st.sampled_from([0, 1, 4]), st.integers(0, 2**45))
+@given(records, st.sampled_from([0, 1, 2, 3, 4]), st.integers(0, 2**45))
 def test_what_kafka_python_writes_is_read(
     written: list[Record], compression: int, time_ms: int
 ) -> None:
@@ -79,3 +97,115 @@ def test_many_similar_records_become_small() -> None:
         (b"BTC-USD", b'{"symbol":"BTC-USD","price":68000.5,"n":%d}' % n, ()) for n in range(99)
     ]
     assert len(encode(ticks, 7, 1, 0, 0)) < 0.2 * sum(len(value) for _, value, _ in ticks)
+
+
+@pytest.mark.parametrize(("kind", "name"), [(2, "python-snappy"), (3, "lz4")])
+def test_a_codec_that_is_not_installed_is_named(
+    monkeypatch: pytest.MonkeyPatch, kind: int, name: str
+) -> None:
+    data = built(kind)
+    monkeypatch.setattr(codec, {2: "has_snappy", 3: "has_lz4"}[kind], lambda: False)
+    with pytest.raises(CodecError, match=f"pip install {name}"):
+        list(decode(data, 3))
+
+
+@pytest.mark.parametrize("kind", [5, 7])
+def test_an_unknown_codec_is_named(kind: int) -> None:
+    with pytest.raises(CodecError, match=f"compression {kind} is unknown"):
+        list(decode(rewritten(built(0), attributes=kind), 3))
+
+
+@pytest.mark.parametrize("kind", [1, 2, 3])
+def test_what_does_not_decompress_is_an_error_of_the_batch(kind: int) -> None:
+    with pytest.raises(BatchError, match="offset 0"):
+        list(decode(rewritten(built(0), attributes=kind), 3))
+
+
+def built(kind: int, values: tuple[bytes, ...] = (b"value" * 50,)) -> bytes:
+    """Return a batch written by kafka-python."""
+    builder = MemoryRecordsBuilder(2, kind, batch_size=1 << 20)
+    for value in values:
+        builder.append(1_000, None, value, [])
+    builder.close()
+    return bytes(builder.buffer())
+
+
+def rewritten(data: bytes, attributes: int, base: int = 0, producer: int = -1) -> bytes:
+    """Return a batch with changed header fields and a matching checksum."""
+    fields = list(HEADER.unpack_from(data))
+    fields[0], fields[5], fields[9] = base, attributes, producer
+    out = bytearray(data)
+    HEADER.pack_into(out, 0, *fields)
+    CRC.pack_into(out, CRC_AT, crc32c(bytes(out[CHECKED_FROM:])))
+    return bytes(out)
+
+
+class Fetched:
+    """Stand in for the fetch result that kafka-python passes on."""
+
+    def __init__(self, data: bytes) -> None:
+        self._buffer = data
+
+    def size_in_bytes(self) -> int:
+        return len(self._buffer)
+
+
+class Undone(NamedTuple):
+    producer_id: int
+    first_offset: int
+
+
+def read(data: bytes, *undone: Undone, step: int = 100) -> tuple[list[int], int]:
+    """Read a fetched partition in steps; return the offsets and the next fetch offset."""
+    part = FetchedPartition(
+        0, TopicPartition("t", 3), Fetched(data), aborted_transactions=list(undone)
+    )
+    found: list[int] = []
+    while part:
+        found += [message.offset for message in part.take(step)]
+    return found, part.next_fetch_offset
+
+
+def marker(base: int, producer: int, kind: int) -> bytes:
+    """Return the control batch that commits (1) or aborts (0) a producer's transaction."""
+    record = (MARKER.pack(0, kind), b"\0" * 6, ())
+    return rewritten(encode([record], producer, 0, -1, 0), TRANSACTIONAL | CONTROL, base, producer)
+
+
+def batch(base: int, producer: int, transactional: bool = True) -> bytes:
+    return rewritten(built(0, (b"a", b"b")), TRANSACTIONAL * transactional, base, producer)
+
+
+@pytest.mark.parametrize("step", [1, 2, 100])
+def test_a_marker_at_the_end_is_read_past(step: int) -> None:
+    assert read(batch(0, 7) + marker(2, 7, 1), step=step) == ([0, 1], 3)
+    assert read(marker(0, 7, 1)) == ([], 1)
+
+
+@pytest.mark.parametrize("step", [1, 3, 100])
+def test_what_was_undone_is_not_read_and_all_else_is(step: int) -> None:
+    data = b"".join(
+        [
+            batch(0, 7),  # undone
+            batch(2, 8),  # committed, between the two
+            batch(4, -1, transactional=False),
+            batch(6, 7),  # undone, too
+            marker(8, 7, 0),
+            marker(9, 8, 1),
+            batch(10, 7),  # a new transaction of the same producer
+            marker(12, 7, 1),
+        ]
+    )
+    assert read(data, Undone(7, 0), step=step) == ([2, 3, 4, 5, 10, 11], 13)
+
+
+def test_two_undone_transactions_of_one_producer_end_each_at_its_marker() -> None:
+    data = (
+        batch(0, 7)
+        + marker(2, 7, 0)
+        + batch(3, 7)
+        + marker(5, 7, 1)
+        + batch(6, 7)
+        + marker(8, 7, 0)
+    )
+    assert read(data, Undone(7, 6), Undone(7, 0)) == ([3, 4], 9)

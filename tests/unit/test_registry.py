@@ -9,11 +9,17 @@ import pytest
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 
+from pipelines import drift as drifting
+from service.predictor import load
+from service.watch import Watch
 from tests.bundles import random_rows, small_bundle
 from tests.registries import make_registry, register_small
-from volatility import registry, tracking
-from volatility.feature_table import FEATURE_NAMES, INDEX
-from volatility.registry import RegistryError, UnknownVersionError
+from volatility import registry, settings, stages
+from volatility.features.table import FEATURE_NAMES, INDEX
+from volatility.models.prior import shipped
+from volatility.registry import RegistryError, UnknownVersionError, tracking
+from volatility.registry import store as store_module
+from volatility.streaming import Models
 
 NAME = "crypto-vol-ml"
 
@@ -29,6 +35,16 @@ def versions(store):
     return sorted(str(v.version) for v in store.search_model_versions(f"name='{NAME}'"))
 
 
+def scores(bundle, rows):
+    """Score rows as those of the only symbol that the small bundles know."""
+    return bundle.score(rows, np.zeros(len(rows), dtype=np.int64)).tolist()
+
+
+def chosen() -> tuple[str | None, str, str | None]:
+    choice = registry.choose()
+    return choice.version, choice.variant, choice.challenger
+
+
 def test_a_bundle_comes_back_from_the_registry_as_it_was(store, tmp_path):
     plot = tmp_path / "plot.svg"
     plot.write_text("<svg/>")
@@ -41,7 +57,7 @@ def test_a_bundle_comes_back_from_the_registry_as_it_was(store, tmp_path):
     assert (registered.version, registered.created) == ("1", True)
     model = registry.resolve("challenger")
     rows = random_rows(100)
-    assert model.bundle.score(rows).tolist() == small_bundle().score(rows).tolist()
+    assert scores(model.bundle, rows) == scores(small_bundle(), rows)
     assert model.bundle.digest == registered.digest == model.tags["digest"]
     assert (model.name, model.version, model.alias) == (NAME, "1", "challenger")
     assert model.metrics == {"pr_auc": 0.25}
@@ -70,14 +86,14 @@ def test_the_same_bundle_is_one_version_and_one_run(store, tmp_path):
 
 
 def test_a_version_about_to_be_deleted_does_not_become_challenger(store, tmp_path, monkeypatch):
-    create = registry._create_version
+    create = store_module._create_version
 
     def with_a_rival(client, name, source, run_id, tags):
         result = create(client, name, source, run_id, tags)
         client.create_model_version(name, source, run_id, tags)  # by another process, as version 2
         return result
 
-    monkeypatch.setattr(registry, "_create_version", with_a_rival)
+    monkeypatch.setattr(store_module, "_create_version", with_a_rival)
     assert register_small(tmp_path).version == "1"
     assert versions(store) == ["1", "2"]
     assert registry.latest() == "1"
@@ -110,9 +126,9 @@ def test_the_environment_names_the_alias(store, tmp_path, monkeypatch):
         ("models:/other/1", "other has no version '1'"),
         ("models:/other@champion", "no version of other"),
         (f"models:/{NAME}/latest", "has no version 'latest'"),
-        ("models:/", "is no model"),
-        (f"models:/{NAME}", "is no model"),
-        ("no/such/folder", "is no bundle folder"),
+        ("models:/", "not a model"),
+        (f"models:/{NAME}", "not a model"),
+        ("no/such/folder", "not a bundle folder"),
     ],
 )
 def test_an_unknown_model_is_an_error_of_one_line(store, tmp_path, reference, message):
@@ -136,6 +152,8 @@ def test_looking_for_a_registry_does_not_make_one(tmp_path, monkeypatch):
     with pytest.raises(UnknownVersionError, match="run `volatility train`"):
         registry.resolve()
     assert (registry.champion(), registry.latest(), registry.version_of("0")) == (None, None, None)
+    assert (registry.demotion(), registry.read_evidence("0")) == (None, None)
+    assert chosen() == (None, "prior", None)
     assert not list(tmp_path.iterdir())
 
 
@@ -189,6 +207,99 @@ def test_a_promotion_that_was_cut_short_leaves_no_step_behind(store, tmp_path):
     assert registry.rollback() == ("1", "2")
 
 
+def promoted(tmp_path, count=2):
+    """Register so many versions and promote one after the other."""
+    for seed in range(count):
+        register_small(tmp_path, seed=seed)
+        registry.promote(str(seed + 1), evidence={})
+
+
+def test_a_demoted_champion_serves_no_more(store, tmp_path):
+    promoted(tmp_path)
+    assert chosen() == ("2", "ml", None)
+    assert registry.demotion() is None
+    found = registry.demote("2", reason="refuted", e_value=31.5)
+    assert (found.version, found.reason, found.e_value) == ("2", "refuted", 31.5)
+    assert registry.demotion() == found
+    assert registry.champion() is None
+    assert chosen() == ("2", "baseline", None)
+    with pytest.raises(UnknownVersionError):
+        registry.resolve()
+
+
+def test_only_the_champion_is_demoted(store, tmp_path):
+    promoted(tmp_path)
+    with pytest.raises(RegistryError, match="version 1 of crypto-vol-ml is not the champion"):
+        registry.demote("1", reason="refuted", e_value=31.5)
+    assert registry.champion() == "2"
+    assert registry.demotion() is None
+
+
+def test_a_promotion_ends_a_demotion(store, tmp_path):
+    promoted(tmp_path)
+    registry.demote("2", reason="refuted", e_value=31.5)
+    registry.promote("1", evidence={})
+    assert registry.demotion() is None
+    assert "demotion" not in store.get_registered_model(NAME).tags
+
+
+def test_a_demotion_that_was_cut_short_counts_for_nothing(store, tmp_path):
+    promoted(tmp_path)
+    text = '{"version":"2","reason":"refuted","time_ns":1,"e_value":31.5}'
+    store.set_registered_model_tag(NAME, "demotion", text)  # the alias is still there
+    assert registry.demotion() is None
+
+
+def test_rollback_after_a_demotion_goes_to_the_champion_before(store, tmp_path):
+    promoted(tmp_path, 3)
+    registry.demote("3", reason="refuted", e_value=31.5)
+    assert registry.rollback() == ("2", None)
+    assert registry.demotion() is None
+    assert registry.rollback() == ("1", "2")
+
+
+def test_evidence_is_kept_by_recipe_and_by_version(store, tmp_path):
+    assert registry.read_evidence("a" * 64) is None
+    with pytest.raises(RegistryError):
+        registry.write_evidence("a" * 64, "{}")  # no model is registered yet
+    register_small(tmp_path)
+    registry.write_evidence("a" * 64, '{"blocks":1}')
+    registry.write_evidence("b" * 64, '{"blocks":2}')
+    registry.write_live_evidence("1", '{"blocks":3}')
+    assert registry.read_evidence("a" * 64) == '{"blocks":1}'
+    assert registry.read_evidence("b" * 64) == '{"blocks":2}'
+    assert registry.read_evidence("c" * 64) is None
+    assert registry.read_live_evidence("1") == '{"blocks":3}'
+    assert registry.read_live_evidence("2") is None
+    registry.write_evidence("a" * 64, "x" * 3_999)
+    assert registry.read_evidence("a" * 64) == "x" * 3_999
+    with pytest.raises(ValueError, match="4000 characters"):
+        registry.write_evidence("a" * 64, "x" * 4_000)
+
+
+def test_what_serves_follows_aliases_and_environment(store, tmp_path, monkeypatch):
+    assert chosen() == (None, "prior", None)
+    register_small(tmp_path, seed=0)
+    assert chosen() == ("1", "baseline", None)
+    registry.promote("1", evidence={})
+    assert chosen() == ("1", "ml", None)
+    register_small(tmp_path, seed=1)
+    assert chosen() == ("1", "ml", "2")
+    monkeypatch.setenv("MODEL_VARIANT", "baseline")
+    assert chosen() == ("1", "baseline", "2")
+    monkeypatch.delenv("MODEL_VARIANT")
+    monkeypatch.setenv("MODEL_ALIAS", "challenger")
+    assert chosen() == ("2", "ml", None)
+    monkeypatch.setenv("MODEL_ALIAS", "1")
+    assert chosen() == ("1", "ml", "2")
+
+
+def test_the_shipped_prior_has_a_name_and_a_version():
+    found = registry.shipped_model()
+    assert (found.name, found.version) == (NAME, f"prior-{shipped().digest[:12]}")
+    assert found.bundle.variant == "prior"
+
+
 def test_an_unknown_version_is_not_promoted(store, tmp_path):
     register_small(tmp_path)
     with pytest.raises(UnknownVersionError):
@@ -205,18 +316,18 @@ def test_a_bundle_of_the_wrong_digest_is_refused(store, tmp_path):
 
 def test_damaged_artifacts_are_refused(store, tmp_path):
     register_small(tmp_path)
-    (trees,) = (tmp_path / "mlartifacts").rglob("bundle/trees.npz")
-    trees.write_bytes(trees.read_bytes()[:100])
+    (arrays,) = (tmp_path / "mlartifacts").rglob("bundle/arrays.npz")
+    arrays.write_bytes(arrays.read_bytes()[:100])
     with pytest.raises(RegistryError, match="version 1 of crypto-vol-ml cannot be used"):
         registry.resolve("1")
-    trees.unlink()
+    arrays.unlink()
     with pytest.raises(RegistryError) as caught:
         registry.resolve("1")
     assert "\n" not in str(caught.value)
 
 
 def test_a_folder_without_a_bundle_is_not_registered(store, tmp_path):
-    with pytest.raises(RegistryError, match="holds no usable model"):
+    with pytest.raises(RegistryError, match="no usable model"):
         registry.register(tmp_path, parameters={}, metrics={})
     assert versions(store) == []
 
@@ -228,30 +339,30 @@ def test_mlflows_own_interface_gives_the_same_scores(store, tmp_path):
     model = mlflow.pyfunc.load_model(f"models:/{NAME}@challenger")
     rows = random_rows(50)
     frame = pd.DataFrame(rows, columns=list(FEATURE_NAMES))
-    assert model.predict(frame).tolist() == small_bundle().score(rows).tolist()
+    assert model.predict(frame).tolist() == scores(small_bundle(), rows)
     few = ["spread", "volatility_ratio_60s"]
     partial = np.full_like(rows, np.nan)
     partial[:, [INDEX[n] for n in few]] = frame[few]
-    assert model.predict(frame[few]).tolist() == small_bundle().score(partial).tolist()
+    assert model.predict(frame[few]).tolist() == scores(small_bundle(), partial)
     assert all(c.type.name == "double" and not c.required for c in model.metadata.signature.inputs)
     assert model.metadata.load_input_example("models:/" + NAME + "@challenger") is not None
 
 
 def test_a_locked_store_is_waited_for(monkeypatch):
     pauses: list[float] = []
-    monkeypatch.setattr("volatility.tracking.time.sleep", pauses.append)
+    monkeypatch.setattr("volatility.registry.tracking.time.sleep", pauses.append)
 
     def locked_until(attempt):
         if len(pauses) < attempt:
             raise MlflowException("(sqlite3.OperationalError) database is locked")
         return len(pauses)
 
-    assert tracking.patiently(locked_until, 3) == 3
+    assert tracking.retry_while_locked(locked_until, 3) == 3
     assert pauses[0] < 0.051
     assert max(pauses) <= tracking.LONGEST_PAUSE_SECONDS
     pauses.clear()
     with pytest.raises(MlflowException, match="locked"):
-        tracking.patiently(locked_until, 10_000)
+        tracking.retry_while_locked(locked_until, 10_000)
 
 
 def test_other_errors_are_not_tried_again():
@@ -262,5 +373,42 @@ def test_other_errors_are_not_tried_again():
         raise MlflowException("no such thing")
 
     with pytest.raises(MlflowException):
-        tracking.patiently(broken)
+        tracking.retry_while_locked(broken)
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("alias", "variant"), [("champion", "ml"), ("challenger", "ml"), ("champion", "baseline")]
+)
+def test_scorer_report_drift_and_service_follow_one_choice(
+    store, tmp_path, monkeypatch, alias, variant
+):
+    register_small(tmp_path, seed=0)
+    register_small(tmp_path, seed=1)
+    registry.promote("1", evidence={})
+    monkeypatch.setenv("MODEL_ALIAS", alias)
+    monkeypatch.setenv("MODEL_VARIANT", variant)
+    choice = registry.choose()
+    assert (choice.version, choice.variant) == ("1" if alias == "champion" else "2", variant)
+    scorer = Models().current()[0]
+    report = registry.live_models()[0]
+    service = laid_out(tmp_path / "serving")
+    for version, bundle in (
+        (scorer.version, scorer.bundle), (report.version, report.bundle), service,
+    ):  # fmt: skip
+        assert (version, bundle.variant) == (choice.version, choice.variant)
+
+    asked: list[str | None] = []
+    monkeypatch.setattr(stages, "drift", lambda *_, model: asked.append(model))
+    monkeypatch.setattr(drifting, "observe", lambda *_: None)
+    (tmp_path / "features" / "symbol=BTC-USD").mkdir(parents=True)
+    drifting.compare(str(tmp_path), str(tmp_path / "reports"), "params.yaml")
+    assert asked == [choice.version]
+
+
+def laid_out(folder):
+    """Let the service's watcher lay the model out, and load it as a worker does."""
+    current = Watch(folder).look()
+    served = load(settings.environment(), folder / current.model, reason=current.reason or None)
+    assert served.reason == (current.reason or None)
+    return served.model.version, served.bundle

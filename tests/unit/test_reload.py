@@ -15,8 +15,9 @@ from service.current import Current, read_current, write_current
 from service.reload import Reload
 from service.state import State
 from tests.bundles import small_bundle
-from volatility import packaging
-from volatility.registry import RegisteredModel
+from volatility import registry
+from volatility.models.bundle import ARRAYS_FILE
+from volatility.registry import RegisteredModel, packaging
 from volatility.settings import Serving, Settings, environment
 
 
@@ -76,7 +77,7 @@ def test_a_damaged_model_is_refused_and_the_one_before_serves_on(place: Place) -
     place.lay_out(1)
     place.reload.look()
     folder = place.lay_out(2)
-    (folder / "trees.npz").write_bytes(b"")
+    (folder / ARRAYS_FILE).write_bytes(b"")
     place.reload.look()
     assert served(place) == "1"
     assert "cannot be used" in place.state.warnings["refused"]
@@ -85,6 +86,50 @@ def test_a_damaged_model_is_refused_and_the_one_before_serves_on(place: Place) -
     place.reload.look()
     assert served(place) == "3"
     assert place.state.warnings == {}
+
+
+def test_the_prior_serves_until_a_model_is_laid_out(place: Place) -> None:
+    model = registry.shipped_model()
+    packaging.write_packaged(model, place.folder / "prior")
+    place.say(model="prior")
+    place.reload.look()
+    assert served(place) == model.version
+    assert place.state.health()[1]["model_variant"] == "prior"
+    place.lay_out(1)
+    place.reload.look()
+    assert served(place) == "1"
+    assert place.state.health()[1]["model_variant"] == "ml"
+
+
+def test_a_demotion_is_passed_on(place: Place) -> None:
+    model = RegisteredModel(small_bundle(1), "crypto-vol-ml", "1", "challenger")
+    packaging.write_packaged(model, place.folder / "1-challenger-x")
+    place.say(model="1-challenger-x", reason="it was worse than har")
+    place.reload.look()
+    assert place.state.served is not None
+    assert place.state.served.describe()["variant"] == "baseline"
+    assert place.state.served.describe()["reason"] == "it was worse than har"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("champoin", True),
+        ("models:/crypto-vol-ml@staging", True),
+        ("champion", False),
+        ("2", False),
+    ],
+)
+def test_an_alias_that_no_version_has_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str, told: bool
+) -> None:
+    monkeypatch.setenv("MODEL_ALIAS", asked)
+    place = Place(tmp_path)
+    place.lay_out(2)
+    place.reload.look()
+    status, body = place.state.health()
+    assert (status, body["status"]) == (200, "degraded" if told else "ok")
+    assert ("check MODEL_ALIAS" in body["warnings"].get("alias", "")) == told
 
 
 def test_what_the_watcher_cannot_do_is_told(place: Place) -> None:
@@ -96,7 +141,7 @@ def test_what_the_watcher_cannot_do_is_told(place: Place) -> None:
     assert place.refused == 4
     place.say(registry="", refused="", checked=time.time() - module.SILENT_SECONDS - 1)
     place.reload.look()
-    assert "has not been asked" in place.state.warnings["registry"]
+    assert "has not been queried" in place.state.warnings["registry"]
 
 
 def test_without_any_model_the_reason_is_what_clients_are_told(place: Place) -> None:
@@ -120,7 +165,7 @@ def test_a_warning_is_logged_once_and_its_end_too(
     place.reload.look()
     told = Counter(record.getMessage() for record in caplog.records)
     assert told["it is away"] == 1
-    assert told["over: it is away"] == 1
+    assert told["resolved: it is away"] == 1
 
 
 def test_a_packaged_model_needs_no_watcher(place: Place) -> None:

@@ -1,27 +1,36 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
+import msgspec
 import pytest
 
-from streaming import metrics
-from streaming import models as models_module
-from streaming import score as module
-from streaming.log import PREDICTIONS, TICKS, LogError, Message
-from streaming.memory_log import MemoryLog
-from streaming.models import Model, Models
-from streaming.score import Scorer
 from tests.chaos import market
 from tests.chaos.checks import bundle, check_predictions, expected_scores, read_all
 from tests.registries import make_registry, register_small
+from tests.short_log import ShortLog
 from volatility import registry
+from volatility.models.bundle import Bundle
+from volatility.models.prior import shipped
+from volatility.records.prediction import Prediction
+from volatility.records.tick import Record, encode
+from volatility.registry import follow
 from volatility.settings import Features
-from volatility.tick import Record, encode
+from volatility.streaming import metrics
+from volatility.streaming import models as models_module
+from volatility.streaming import score as module
+from volatility.streaming.log.interface import PREDICTIONS, TICKS, LogError, Message
+from volatility.streaming.log.memory_log import MemoryLog
+from volatility.streaming.models import Model, Models
+from volatility.streaming.score import Scorer
+from volatility.units import SECOND
 
 
 class Given:
@@ -33,13 +42,26 @@ class Given:
     def put(self, **versions: int) -> None:
         self.models = tuple(Model("m", v[1:], bundle(seed)) for v, seed in versions.items())
 
+    def adopt(self, rules: Features) -> None:
+        """Let the models be such as were trained under other feature rules."""
+        self.models = tuple(
+            replace(model, bundle=under(model.bundle, rules)) for model in self.models
+        )
+
     def current(self) -> tuple[Model, ...]:
         return self.models
 
 
+def under(bundle: Bundle, rules: Features) -> Bundle:
+    """Return the bundle as if it had been trained under other feature rules."""
+    return replace(
+        bundle, specification=msgspec.structs.replace(bundle.specification, features=rules)
+    )
+
+
 @pytest.fixture
 def stream() -> Iterator[Record]:
-    return market.records(0, step_ns=market.SECOND_NS // 5)
+    return market.records(0, step_ns=SECOND // 5)
 
 
 @pytest.fixture
@@ -56,7 +78,7 @@ def append(log: MemoryLog, records: Iterator[Record], count: int) -> None:
 
 
 def run(log: MemoryLog, models: object, group: str | None = None) -> int:
-    scorer = Scorer(log, models, Features(), group=group)  # type: ignore[arg-type]
+    scorer = Scorer(log, models, group=group)  # type: ignore[arg-type]
     try:
         return scorer.run(follow=False)
     finally:
@@ -82,6 +104,19 @@ def test_every_warm_step_is_scored_once(log: MemoryLog, stream: Iterator[Record]
     assert check_predictions(log) == {**check_predictions(log), "repeated": 0}
 
 
+def test_the_metrics_name_the_models_that_score(log: MemoryLog, stream: Iterator[Record]) -> None:
+    append(log, stream, 100)
+    for models in (Given(v1=0, v2=1), Given(v2=1)):
+        run(log, models)
+        shown = {
+            sample.labels["model_version"]
+            for family in metrics.registry.collect()
+            for sample in family.samples
+            if sample.name == "volatility_model_info" and sample.value == 1.0
+        }
+        assert shown == {model.version for model in models.current()}
+
+
 @pytest.mark.parametrize("group", [None, "score"])
 def test_a_restart_skips_nothing_repeats_nothing_and_is_never_cold(
     log: MemoryLog, stream: Iterator[Record], group: str | None
@@ -99,7 +134,7 @@ def test_a_process_that_ends_amid_its_writes_is_followed_without_a_seam(
     append(log, stream, 12_000)
     both = {"v1": 0, "v2": 1}
     for survived in (1_000, 1, 501, 250, 2, 3):
-        scorer = Scorer(log, Given(**both), Features(), group=None)  # type: ignore[arg-type]
+        scorer = Scorer(log, Given(**both), group=None)  # type: ignore[arg-type]
         inner, left = scorer._writer.append, iter(range(survived))
 
         def append_some(*arguments: object, inner=inner, left=left) -> None:
@@ -121,7 +156,7 @@ def test_whatever_the_size_of_a_poll_a_successor_has_all_that_it_needs(
     monkeypatch.setattr(module, "POLL_RECORDS", 50_000)
     sparse = (record for number, record in enumerate(stream) if number % 12 < 3)
     append(log, sparse, 8_000)
-    scorer = Scorer(log, Given(v1=0), Features(), group=None)  # type: ignore[arg-type]
+    scorer = Scorer(log, Given(v1=0), group=None)  # type: ignore[arg-type]
     inner, left = scorer._writer.append, iter(range(400))
     monkeypatch.setattr(
         scorer._writer, "append", lambda *a: next(left, None) is not None and inner(*a)
@@ -138,12 +173,12 @@ def test_a_successor_reads_no_further_back_than_the_memory(
     append(log, stream, 40_000)
     run(log, Given(v1=0))
     times = {(m.partition, m.offset): json.loads(m.value)["time"] for m in read_all(log, TICKS)}
-    memory_ns = (Features().memory_seconds + 60) * market.SECOND_NS
+    memory_ns = (Features().memory_seconds + 60) * SECOND
     late = [entry for entry in resumes(log) if entry[1] > 12_000]
     assert late
     for message, closed, resume in late:
         span = times[message.partition, closed] - times[message.partition, resume]
-        assert memory_ns - 120 * market.SECOND_NS < span < memory_ns
+        assert memory_ns - 120 * SECOND < span < memory_ns
     _, closed, resume = resumes(log)[-1]
     assert resume > closed / 4
 
@@ -151,7 +186,7 @@ def test_a_successor_reads_no_further_back_than_the_memory(
 def test_a_silent_symbol_does_not_hold_the_resume_offset_back(log: MemoryLog) -> None:
     everyone, fewer = (
         market.records(0),
-        market.records(1, ("BTC-USD", "ETH-USD"), market.START_NS + 400 * market.SECOND_NS),
+        market.records(1, ("BTC-USD", "ETH-USD"), market.START_NS + 400 * SECOND),
     )
     append(log, everyone, 900)
     append(log, fewer, 60_000)
@@ -166,7 +201,7 @@ def test_a_champion_swapped_live_scores_from_the_next_step(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
     given = Given(v1=0)
-    scorer = Scorer(log, given, Features(), group=None)  # type: ignore[arg-type]
+    scorer = Scorer(log, given, group=None)  # type: ignore[arg-type]
     append(log, stream, 8_000)
     scorer.run(follow=False)
     before = told(log)
@@ -192,6 +227,99 @@ def test_a_challenger_scores_each_step_in_the_shadow(
     assert check_predictions(log, {"1": 0, "2": 1})["repeated"] == 0
 
 
+RULES = Features(min_baseline_seconds=400, min_coverage=0.5)
+
+
+def test_features_are_built_under_the_rules_of_the_model_that_serves(
+    log: MemoryLog, stream: Iterator[Record]
+) -> None:
+    given = Given(v1=0)
+    given.adopt(RULES)
+    append(log, stream, 12_000)
+    run(log, given)
+    assert check_predictions(log, rules=RULES)["repeated"] == 0
+    assert expected_scores(log, rules=RULES).keys() != expected_scores(log).keys()
+
+
+@pytest.mark.parametrize("group", [None, "score"])
+def test_a_new_champion_with_other_rules_scores_as_if_it_had_always_been_there(
+    log: MemoryLog, stream: Iterator[Record], group: str | None
+) -> None:
+    given = Given(v1=0)
+    scorer = Scorer(log, given, group=group)  # type: ignore[arg-type]
+    append(log, stream, 8_000)
+    scorer.run(follow=False)
+    before = told(log)
+    given.put(v2=1)
+    given.adopt(RULES)
+    append(log, stream, 6_000)
+    scorer.run(follow=False)
+    scorer.close()
+    after = told(log) - before
+    assert {version for *_, version in after} == {"2"}
+    assert all(count == 1 for count in told(log).values())
+    expected = expected_scores(log, 1, RULES)
+    found = {
+        (one["symbol"], one["time"]): one["score"]
+        for one in (json.loads(m.value) for m in read_all(log, PREDICTIONS))
+        if one["model_version"] == "2"
+    }
+    assert found.items() <= expected.items()
+    begin = min(time for _, time in found)
+    skipped = {key for key in expected.keys() - found.keys() if key[1] > begin}
+    assert not {key for key in skipped if (*key, "1") not in before}
+
+
+def test_a_prediction_says_what_the_model_forecasts(
+    log: MemoryLog, stream: Iterator[Record]
+) -> None:
+    append(log, stream, 9_000)
+    began = time.time_ns()
+    run(log, Given(v1=0))
+    spec = bundle(0).specification
+    assert spec.symbols == ("BTC-USD",)
+    levels = dict(zip(("BTC-USD", "ETH-USD"), spec.spike_levels_bps, strict=True))
+    seen = set()
+    for message in read_all(log, PREDICTIONS):
+        one = msgspec.json.decode(message.value, type=Prediction)
+        assert one.forecasts is not None
+        assert one.said_at is not None
+        assert one.midprice is not None
+        assert began <= one.said_at <= time.time_ns()
+        assert 90.0 < one.midprice < 110.0
+        assert list(one.forecasts) == ["60s", "300s", "900s"]
+        for place, forecast in enumerate(one.forecasts.values()):
+            quantiles = msgspec.structs.astuple(forecast.quantiles_bps)
+            assert list(quantiles) == sorted(quantiles)
+            assert forecast.volatility_bps > 0.0
+            known = levels.get(one.symbol, spec.spike_levels_bps[-1])
+            assert forecast.spike_level_bps == known[place]
+        assert one.spike == (one.score >= one.threshold)
+        seen.add(one.symbol)
+    assert seen == set(market.SYMBOLS)
+
+
+def test_a_last_prediction_of_before_forecasts_were_written_is_gone_on_from(
+    log: MemoryLog, stream: Iterator[Record]
+) -> None:
+    append(log, stream, 8_000)
+    run(log, Given(v1=0))
+    messages = read_all(log, PREDICTIONS)
+    log.delete(PREDICTIONS)
+    log.create(PREDICTIONS, 2)
+    writer = log.writer()
+    for message in messages:
+        old = json.loads(message.value)
+        for name in ("midprice", "forecasts", "said_at"):
+            del old[name]
+        writer.append(
+            PREDICTIONS, old["symbol"].encode(), json.dumps(old).encode(), message.headers
+        )
+    append(log, stream, 2_000)
+    run(log, Given(v1=0))
+    assert check_predictions(log)["repeated"] == 0
+
+
 def test_a_topic_created_anew_is_scored_from_its_beginning(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
@@ -209,7 +337,7 @@ def test_a_topic_created_anew_amid_a_run_is_followed(
     log: MemoryLog, stream: Iterator[Record], group: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     append(log, stream, 8_000)
-    scorer = Scorer(log, Given(v1=0), Features(), group=group)  # type: ignore[arg-type]
+    scorer = Scorer(log, Given(v1=0), group=group)  # type: ignore[arg-type]
     polls = iter(range(10_000))
 
     def stopped() -> bool:
@@ -223,7 +351,7 @@ def test_a_topic_created_anew_amid_a_run_is_followed(
 
     scorer.run(follow=True, stopped=stopped)
     scorer.close()
-    assert "score starts anew" in caplog.text
+    assert "restarting scorer" in caplog.text
     assert expected_scores(log).keys() <= {key[:2] for key in told(log)}
 
 
@@ -231,7 +359,7 @@ def test_two_members_and_a_rebalance_score_each_step(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
     def scorer() -> Scorer:
-        return Scorer(log, Given(v1=0), Features())  # type: ignore[arg-type]
+        return Scorer(log, Given(v1=0))  # type: ignore[arg-type]
 
     append(log, stream, 8_000)
     one = scorer()
@@ -258,13 +386,13 @@ def test_what_does_not_parse_is_left_to_capture(log: MemoryLog, stream: Iterator
     append(log, stream, 3_000)
     run(log, Given(v1=0))
     values = [json.loads(m.value) for m in read_all(log, PREDICTIONS)]
-    assert max(v["time"] for v in values) > market.START_NS + 500 * market.SECOND_NS
+    assert max(v["time"] for v in values) > market.START_NS + 500 * SECOND
 
 
 def test_what_is_not_scored_yet_is_shown_for_the_partitions_of_this_process(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
-    one = Scorer(log, Given(v1=0), Features())  # type: ignore[arg-type]
+    one = Scorer(log, Given(v1=0))  # type: ignore[arg-type]
     append(log, stream, 500)
     one.step()
     read = sum(one._reader.position(p) for p in (0, 1))
@@ -272,7 +400,7 @@ def test_what_is_not_scored_yet_is_shown_for_the_partitions_of_this_process(
     one.measure_lag()
     assert lag("0") + lag("1") == 800 - read > 0
 
-    two = Scorer(log, Given(v1=0), Features())  # type: ignore[arg-type]
+    two = Scorer(log, Given(v1=0))  # type: ignore[arg-type]
     two.step()
     one.step()
     one.measure_lag()
@@ -297,40 +425,159 @@ def lag(partition: str) -> float:
 
 def test_errors_say_what_to_do(log: MemoryLog) -> None:
     with pytest.raises(LogError, match="volatility ingest"):
-        Scorer(MemoryLog(), Given(v1=0), Features())  # type: ignore[arg-type]
+        Scorer(MemoryLog(), Given(v1=0))  # type: ignore[arg-type]
     log.create(PREDICTIONS, 3)
     with pytest.raises(LogError, match="delete the topic predictions"):
-        Scorer(log, Given(v1=0), Features())  # type: ignore[arg-type]
+        Scorer(log, Given(v1=0))  # type: ignore[arg-type]
 
 
 def test_models_follow_the_aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def current() -> list[tuple[str, str]]:
+        models.look()
+        return [(m.version, m.bundle.variant) for m in models.current()]
+
     monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
-    register_small(tmp_path, 0)
     models = Models()
-    assert [(m.version, m.bundle.variant) for m in models.current()] == [("1", "baseline")]
+    assert current() == [(f"prior-{shipped().digest[:12]}", "prior")]
+    assert models.current()[0].name == "crypto-vol-ml"
+    register_small(tmp_path, 0)
+    assert current() == [("1", "baseline")]
     registry.promote("1", evidence={"test": True})
     register_small(tmp_path, 1)
-    models._current = models._load()
-    assert [(m.version, m.bundle.variant) for m in models.current()] == [("1", "ml"), ("2", "ml")]
+    assert current() == [("1", "ml"), ("2", "ml")]
     registry.promote("2", evidence={"test": True})
-    models._current = models._load()
-    assert [m.version for m in models.current()] == ["2"]
+    assert current() == [("2", "ml")]
+    registry.demote("2", reason="refuted", e_value=25.0)
+    assert current() == [("2", "baseline")]
 
 
-def test_models_stay_when_the_registry_is_away(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_challenger_with_other_feature_rules_is_left_out_and_warned_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
+    register_small(tmp_path, 0)
+    registry.promote("1", evidence={})
+    other = under(bundle(1), RULES)
+    other.save(tmp_path / "other")
+    registry.register(tmp_path / "other", parameters={}, metrics={})
+    models = Models()
+    models.look()
+    assert [m.version for m in models.current()] == ["1"]
+    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
+    assert len(warned) == 1
+    assert "version 2" in warned[0]
+    assert "feature rules" in warned[0]
+    registry.promote("2", evidence={})
+    models.look()
+    assert models.current()[0].bundle.specification.features == RULES
+
+
+def test_models_stay_when_the_registry_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     calls = iter(range(10))
 
     def sleep(_: float) -> None:
         if next(calls) == 3:
             raise SystemExit
 
-    broken = SimpleNamespace(versions_by_alias=_away)
-    monkeypatch.setattr(models_module, "registry", broken)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
+    register_small(tmp_path, 0)
+    models = Models()
+    monkeypatch.setattr(follow, "choose", _away)
     monkeypatch.setattr(models_module, "time", SimpleNamespace(sleep=sleep))
-    models = Models.__new__(Models)
-    models._variant, models._loaded, models._current = "ml", {}, Given(v1=0).current()
     with pytest.raises(SystemExit):
         models._watch()
+    assert [m.version for m in models.current()] == ["1"]
+
+
+def test_models_stay_when_the_registry_has_lost_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
+    register_small(tmp_path, 0)
+    models = Models()
+    make_registry(tmp_path)
+    with pytest.raises(registry.RegistryError, match="lost its models"):
+        models.look()
+    assert [m.version for m in models.current()] == ["1"]
+
+
+def test_ticks_that_end_before_what_was_scored_stop_the_scorer(
+    log: MemoryLog, stream: Iterator[Record]
+) -> None:
+    append(log, stream, 12_000)
+    run(log, Given(v1=0))
+    for kept in log._topics[TICKS].records:
+        del kept[len(kept) // 2 :]
+    with pytest.raises(LogError, match=r"scored through .* section LogRewritten"):
+        Scorer(log, Given(v1=0), group=None)  # type: ignore[arg-type]
+
+
+def scored(log: MemoryLog) -> dict[tuple[str, int], float]:
+    ones = [json.loads(message.value) for message in read_all(log, PREDICTIONS)]
+    return {(one["symbol"], one["time"]): one["score"] for one in ones}
+
+
+@pytest.mark.parametrize("deleted", [1, 700])
+def test_windows_that_the_log_no_longer_fills_hold_predictions_back(
+    log: MemoryLog, deleted: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    append(log, market.records(0, step_ns=SECOND // 5), 15_000)
+    run(log, Given(v1=0))
+    whole = scored(log)
+    short = ShortLog()
+    short.create(TICKS, 2)
+    append(short, market.records(0, step_ns=SECOND // 5), 15_000)
+    short.kept = dict.fromkeys(short.partitions(TICKS), deleted)
+    run(short, Given(v1=0))
+    found, memory = scored(short), Features().memory_seconds * SECOND
+    assert 0 < len(found) < len(whole)
+    assert found == {key: whole[key] for key in found}, "the same as with all of the log"
+    begin = min(time for _, time in whole) - 300 * SECOND
+    assert min(time for _, time in found) >= begin + memory
+    assert any("holding predictions for" in record.message for record in caplog.records)
+    assert metrics.held_predictions._value.get() > 0
+
+
+def test_a_log_from_its_beginning_holds_nothing_back(log: MemoryLog) -> None:
+    append(log, market.records(0, step_ns=SECOND // 5), 6_000)
+    before = metrics.held_predictions._value.get()
+    assert run(log, Given(v1=0)) > 0
+    assert metrics.held_predictions._value.get() == before
+
+
+def with_damaged_newest(folder: Path) -> Models:
+    """Follow a champion; then register a challenger whose files are damaged."""
+    register_small(folder, 0)
+    registry.promote("1", evidence={})
+    models = Models()
+    before = set(folder.rglob("arrays.npz"))
+    register_small(folder, 1)
+    for file in set(folder.rglob("arrays.npz")) - before:
+        file.write_bytes(file.read_bytes()[:-40])
+    return models
+
+
+def test_a_refused_challenger_does_not_hold_back_the_champion(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
+    models = with_damaged_newest(tmp_path)
+    for _ in range(3):
+        models.look()
+    assert [m.version for m in models.current()] == ["1"]
+    told = [r.message for r in caplog.records if "not scoring challenger version 2" in r.message]
+    assert len(told) == 1, "a registered version never changes: it is tried once"
+
+
+def test_a_refused_champion_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
+    models = with_damaged_newest(tmp_path)
+    registry.promote("2", evidence={})
+    with pytest.raises(registry.RefusedVersionError):
+        models.look()
+    models.look()
     assert [m.version for m in models.current()] == ["1"]
 
 

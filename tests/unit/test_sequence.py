@@ -8,20 +8,21 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streaming.events import Arrived, Gap, Rejected, SourceStatistics
-from streaming.feed import MAX_LOST, Feed
-from streaming.sequence import REPEATED, Numbers
-from tests.tickers import SECOND_NS, stamp
-from volatility.tick import Heartbeat, Tick
+from tests.tickers import stamp
+from volatility.records.tick import Heartbeat, Tick
+from volatility.streaming.sources.events import Arrived, Gap, Rejected, SourceStatistics
+from volatility.streaming.sources.feed import MAX_LOST, Feed
+from volatility.streaming.sources.sequence import REPEATED, SequenceTracker
+from volatility.units import SECOND
 
 START = 1_775_337_223_000_000_000
-ARRIVAL = START + 3600 * SECOND_NS
+ARRIVAL = START + 3600 * SECOND
 BTC, ETH = "BTC-USD", "ETH-USD"
 
 
 @given(st.lists(st.integers(0, 30), max_size=60))
 def test_numbers_agree_with_a_set_of_what_came(taken):
-    numbers, seen, greatest = Numbers(0), set(), -1
+    numbers, seen, greatest = SequenceTracker(0), set(), -1
     for number in taken:
         found = numbers.take(number)
         if number > greatest:
@@ -33,7 +34,7 @@ def test_numbers_agree_with_a_set_of_what_came(taken):
 
 
 def test_numbers_begin_with_the_first_where_none_is_expected():
-    numbers = Numbers()
+    numbers = SequenceTracker()
     assert numbers.skip(5) == 0
     assert [numbers.take(number) for number in (7, 8, 10, 7)] == [0, 0, 1, REPEATED]
     assert numbers.skip(9) == 0
@@ -54,7 +55,7 @@ class Wire:
         self.feed.connected(START, cause)
 
     def at(self, tenths):
-        return START + tenths * SECOND_NS // 10
+        return START + tenths * SECOND // 10
 
     def take(self, channel, event, sequence=None, tenths=None):
         self.tenths = self.tenths + 1 if tenths is None else tenths
@@ -98,6 +99,21 @@ def test_what_arrives_is_yielded_with_its_arrival(wire):
     assert [beat.record.symbol for beat in beats] == [BTC, ETH]
     assert wire.feed.subscribed
     assert wire.statistics.messages == 5
+
+
+@pytest.mark.parametrize("minutes", [3, 90])
+def test_a_slow_local_clock_is_blamed_once_with_the_difference(wire, caplog, minutes):
+    ahead = (ARRIVAL - START) * 10 // SECOND + minutes * 600
+    for tenth in range(5):
+        events = wire.ticker(tenths=ahead + tenth) + wire.heartbeat(tenth, tenths=ahead + tenth)
+        assert set(kinds(events)) <= {Rejected, Gap}
+    (told,) = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert f"{60 * minutes} s ahead of this computer's" in told
+
+
+def test_one_record_of_the_future_among_good_ones_blames_no_clock_of_ours(wire, caplog):
+    wire.ticker()
+    assert not caplog.records
 
 
 def test_a_step_over_all_channels_is_a_gap_of_every_symbol(wire):
@@ -192,12 +208,12 @@ def test_a_snapshot_after_a_reconnect_repeats_the_last_tick(wire):
 
 def test_an_earlier_run_is_known():
     known = [
-        Tick(BTC, START - 60 * SECOND_NS, 100.0, 100.0, 101.0, bid_size=1.0, ask_size=2.0),
-        Heartbeat(BTC, START - 50 * SECOND_NS),
+        Tick(BTC, START - 60 * SECOND, 100.0, 100.0, 101.0, bid_size=1.0, ask_size=2.0),
+        Heartbeat(BTC, START - 50 * SECOND),
     ]
     wire = Wire(symbols=[BTC], known=known)
     assert wire.ticker(BTC, kind="snapshot") == [
-        Gap(BTC, START - 50 * SECOND_NS, wire.at(1), "restart", {})
+        Gap(BTC, START - 50 * SECOND, wire.at(1), "restart", {})
     ]
     assert wire.statistics.duplicates == 1
 
@@ -236,7 +252,7 @@ class Trades:
         self.feed.connected(START)
 
     def at(self, second):
-        return START + second * SECOND_NS
+        return START + second * SECOND
 
     def send(self, kind, second, symbol=BTC, **fields):
         message = {"type": kind, "product_id": symbol, "time": stamp(self.at(second)), **fields}

@@ -23,7 +23,7 @@ def test_a_flood_of_refusals_is_counted_whole_and_logged_in_part(
     clock: list[float], caplog: pytest.LogCaptureFixture
 ) -> None:
     counted: list[str] = []
-    refused = logs.told(counted.append)
+    refused = logs.with_log(counted.append)
     for _ in range(1_000):
         refused("not_json")
     assert len(counted) == 1_000

@@ -11,7 +11,7 @@ from hypothesis import settings as hypothesis_settings
 
 from service.ticks import _arrays
 from tests.streams import random_records, seeds, to_batch
-from volatility.features import columns
+from volatility.features.engine import columns
 
 
 @given(seeds)

@@ -31,8 +31,8 @@ from benchmarks.serving_page import latency_figure, write_page
 from benchmarks.serving_rows import Found, highest_rate, kept_up, overrun, rows
 from benchmarks.serving_servers import Memory, Server, descendants
 from tests.bundles import random_rows, small_bundle
-from volatility.doctor import Check
-from volatility.feature_table import FEATURE_NAMES
+from volatility.cli.doctor import Check
+from volatility.features.table import FEATURE_NAMES
 
 SERVERS = (OURS, USUAL, HELLO, BENTO, BARE)
 GOOD = Load(per_second=1000.0, p50_ms=0.5, p99_ms=2.0, requests=3000, failed=0)
@@ -40,6 +40,12 @@ GOOD = Load(per_second=1000.0, p50_ms=0.5, p99_ms=2.0, requests=3000, failed=0)
 
 def load(**changed: float) -> Load:
     return Load(**{**msgspec.to_builtins(GOOD), **changed})
+
+
+def bursts(ours: float) -> dict[str, list[Burst]]:
+    """Return bursts that just meet the targets when ``ours`` is 1 ms."""
+    times = {USUAL: 4.0, HELLO: 0.5, OURS: ours}
+    return {name: [Burst([times.get(name, 1.0)] * 100, 0)] for name in SERVERS}
 
 
 def found(ours: Load = GOOD, steady: Load = GOOD, **changed: object) -> Found:
@@ -62,10 +68,10 @@ def found(ours: Load = GOOD, steady: Load = GOOD, **changed: object) -> Found:
         "steady_rate": 500,
         "steady_seconds": 60,
         "ramp": dict.fromkeys(SERVERS, ramp),
-        "bursts": {name: [Burst([float(k) / 2 for k in range(1, 101)], 0)] for name in SERVERS},
-        "batches": {CONTRACT: {OURS: [10.0], USUAL: [20.0]}, INPUTS: {OURS: [10.0]}},
+        "bursts": bursts(ours=1.0),
+        "batches": {CONTRACT: {OURS: [20.0], USUAL: [10.0]}, INPUTS: {OURS: [10.0]}},
         "batch_rows": 1000,
-        "reasons": {1: (1.5, 0.5), 1000: (1010.0, 10.0)},
+        "reasons": {1: (3.0, 0.5), 1000: (59.0, 10.0)},
         "ready_seconds": [8.0],
         "memory": Memory(supervisor=180.0, worker=300.0, watcher=350.0),
         **changed,
@@ -145,7 +151,7 @@ def test_the_highest_rate_is_before_the_first_that_is_not_kept() -> None:
 def test_promises_that_are_just_kept_are_kept() -> None:
     made = rows(found())
     assert not missed(made)
-    assert sum(row.met is True for row in made) == 4 * 2 + 2 + 3 + 2 + 2 + 2
+    assert sum(row.met is True for row in made) == 4 * 2 + 1 + 3 + 1 + 2 + 1
 
 
 @pytest.mark.parametrize(
@@ -154,14 +160,15 @@ def test_promises_that_are_just_kept_are_kept() -> None:
         ({"ours": load(per_second=999.0)}, ["median of 6 rounds"] * 4),
         ({"ours": load(p99_ms=2.01)}, ["p99"] * 2),
         ({"ours": load(failed=1)}, ["answered 200"] * 2),
-        ({"steady": load(p99_ms=10.1)}, ["60 s, p99"]),
         ({"steady": load(failed=1)}, ["answered 200"]),
-        ({"ready_seconds": [7.0, 8.1, 9.0]}, ["to ready"]),
         ({"memory": Memory(1.0, 300.1, 1.0)}, ["worker"]),
-        ({"bursts": {n: [Burst([51.0] * 100, 0)] for n in SERVERS}}, ["p95"] * 2),
-        ({"bursts": {n: [Burst([1.0] * 100, 1)] for n in SERVERS}}, ["answered 200"]),
-        ({"batches": {INPUTS: {OURS: [10.1]}}}, ["27 model inputs"]),
-        ({"reasons": {1: (1.6, 0.5)}}, ["reasons"]),
+        ({"bursts": bursts(ours=1.01)}, ["p95"] * 2),
+        (
+            {"bursts": {n: [Burst(b.times_ms, 1)] for n, (b,) in bursts(1.0).items()}},
+            ["answered 200"],
+        ),
+        ({"batches": {CONTRACT: {OURS: [20.1], USUAL: [10.0]}}}, ["4 features"]),
+        ({"reasons": {1: (3.1, 0.5)}}, ["reasons"]),
     ],
 )
 def test_what_falls_short_is_missed(changed: dict[str, object], measures: list[str]) -> None:
@@ -178,7 +185,7 @@ def test_a_client_sends_no_feature_that_is_missing_and_scores_are_the_model_s() 
     assert min(map(len, sent)) < len(FEATURE_NAMES)
     whole = random_rows(5, missing=0.0)
     scores = expected(small_bundle(), as_sent(whole, FEATURE_NAMES))
-    assert scores == small_bundle().score(whole).tolist()
+    assert scores == small_bundle().score(whole, np.zeros(5, np.int64)).tolist()
 
 
 class _Door(BaseHTTPRequestHandler):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -40,7 +41,7 @@ def test_a_section_is_read(tmp_path: Path) -> None:
     assert found.train.folds == 2
     assert found.simulate.symbols == ("A", "B")
     assert found.simulate.hours == 3.0
-    assert found.label == Settings().label
+    assert found.forecast == Settings().forecast
 
 
 @pytest.mark.parametrize(
@@ -52,12 +53,17 @@ def test_a_section_is_read(tmp_path: Path) -> None:
         ("train: {folds: two}", "$.train.folds"),
         ("train: {folds: 2.5}", "$.train.folds"),
         ("train: {max_leaf_nodes: 1}", "$.train.max_leaf_nodes"),
-        ("train: {calibration_share: 1.0}", "$.train.calibration_share"),
+        ("train: {stride_seconds: 0}", "$.train.stride_seconds"),
+        ("train: {window_days: 0}", "$.train.window_days"),
         ("train: {learning_rate: -1}", "$.train.learning_rate"),
-        ("label: {kind: other}", "$.label.kind"),
-        ("label: {quantile: 90}", "$.label.quantile"),
+        ("label: {quantile: 0.9}", "label"),
+        ("forecast: {spike_quantile: 90}", "$.forecast.spike_quantile"),
+        ("forecast: {spike_levels_bps: {BTC-USD: 0}}", "$.forecast.spike_levels_bps"),
+        ("forecast: {horizons: [300, 60]}", "$.forecast"),
+        ("forecast: {horizons: [60, 60]}", "increasing"),
+        ("forecast: {horizons: []}", "one or more"),
         ("features: {gap_seconds: 0}", "$.features.gap_seconds"),
-        ("evaluate: {block_seconds: 60}", "$.evaluate.block_seconds"),
+        ("evaluate: {block_seconds: 1199}", "$.evaluate.block_seconds"),
         ("simulate: {symbols: BTC-USD}", "$.simulate.symbols"),
         ("simulate: {hours: -3}", "$.simulate.hours"),
         ("simulate: {seed: }", "$.simulate.seed"),
@@ -70,6 +76,11 @@ def test_a_wrong_setting_names_file_and_key(tmp_path: Path, text: str, says: str
         load(write(tmp_path, text))
     assert "params.yaml: " in str(error.value)
     assert says in str(error.value)
+
+
+def test_spike_levels_are_named_by_symbol(tmp_path: Path) -> None:
+    found = load(write(tmp_path, "forecast: {spike_levels_bps: {BTC-USD: 7.5}}\n"))
+    assert found.forecast.spike_levels_bps == {"BTC-USD": 7.5}
 
 
 def test_settings_do_not_change() -> None:
@@ -100,10 +111,31 @@ def test_each_variable_is_read(bare: pytest.MonkeyPatch, name: str) -> None:
     assert str(getattr(environment(), name.lower())) == text
 
 
+@pytest.mark.parametrize("variant", ["ml", "prior", "baseline"])
+def test_each_variant_is_known(bare: pytest.MonkeyPatch, variant: str) -> None:
+    bare.setenv("MODEL_VARIANT", variant)
+    assert environment().model_variant == variant
+
+
 def test_a_wrong_variant_names_the_variable(bare: pytest.MonkeyPatch) -> None:
     bare.setenv("MODEL_VARIANT", "best")
     with pytest.raises(SettingsError, match="model_variant"):
         environment()
+
+
+@pytest.mark.parametrize(
+    "wrong", ["localhost:abc", "http://localhost:9092", "localhost:99999", ":9092", "a b:1", "::1"]
+)
+def test_a_broker_address_that_cannot_be_is_named(bare: pytest.MonkeyPatch, wrong: str) -> None:
+    bare.setenv("KAFKA_BOOTSTRAP_SERVERS", f"kafka:9092,{wrong}")
+    with pytest.raises(SettingsError, match=re.escape(f"{wrong!r} is not host:port")):
+        environment()
+
+
+@pytest.mark.parametrize("right", ["localhost", "kafka-1.example:9092", "[::1]:9092", "a:1, b:2"])
+def test_a_broker_address_that_can_be_is_taken(bare: pytest.MonkeyPatch, right: str) -> None:
+    bare.setenv("KAFKA_BOOTSTRAP_SERVERS", right)
+    assert environment().kafka_bootstrap_servers == right
 
 
 @pytest.mark.parametrize("text", ["many", "0", "1.5"])

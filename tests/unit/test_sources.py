@@ -8,7 +8,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from streaming.events import (
+from volatility.lake.importing import import_files
+from volatility.lake.lake import Lake
+from volatility.records.columns import to_records, to_table
+from volatility.records.tick import Heartbeat, Tick
+from volatility.simulation.simulator import simulate
+from volatility.streaming.sources.events import (
     Arrived,
     Event,
     Gap,
@@ -17,22 +22,17 @@ from streaming.events import (
     SourceError,
     SourceStatistics,
 )
-from streaming.live import MAX_RETRY_AFTER_SECONDS, Backoff, Timing
-from streaming.merge import merge
-from streaming.replay import MAX_EVENTS, _paced, _with_gaps, replay, simulated
-from volatility.columns import to_records, to_table
-from volatility.importing import import_files
-from volatility.lake import Lake
-from volatility.simulate import simulate
-from volatility.tick import Heartbeat, Tick
+from volatility.streaming.sources.merge import merge
+from volatility.streaming.sources.replay import MAX_EVENTS, _paced, _with_gaps, replay, simulated
+from volatility.streaming.sources.websocket import MAX_RETRY_AFTER_SECONDS, Backoff, Timing
+from volatility.units import SECOND
 
 START = 1_775_337_223_000_000_000
-SECOND_NS = 1_000_000_000
 BTC, ETH = "BTC-USD", "ETH-USD"
 
 
 def tick(symbol, seconds):
-    return Tick(symbol, START + round(seconds * SECOND_NS), 100.0, 99.0, 101.0)
+    return Tick(symbol, START + round(seconds * SECOND), 100.0, 99.0, 101.0)
 
 
 def collect(source):
@@ -55,13 +55,13 @@ def lake(tmp_path):
     lake = Lake(tmp_path / "lake")
     lake.write(to_table([tick(BTC, s) for s in (0, 1, 3, 2, 60)], 0, range(5)), "t", 0)
     lake.write(to_table([tick(ETH, s) for s in (0, 1.5, 3, 60)], 1, range(4)), "t", 1)
-    lake.record_gap(BTC, START + 3 * SECOND_NS, START + 60 * SECOND_NS, "reconnect", cause="closed")
+    lake.record_gap(BTC, START + 3 * SECOND, START + 60 * SECOND, "reconnect", cause="closed")
     return lake
 
 
 def test_a_lake_is_merged_by_time_then_symbol_and_late_rows_keep_their_place(lake):
     found = [
-        (r.symbol, (r.time - START) / SECOND_NS) for r in records(replay(lake.root, speed=math.inf))
+        (r.symbol, (r.time - START) / SECOND) for r in records(replay(lake.root, speed=math.inf))
     ]
     assert found == [
         (BTC, 0), (ETH, 0), (BTC, 1), (ETH, 1.5), (BTC, 3), (BTC, 2), (ETH, 3), (BTC, 60), (ETH, 60)

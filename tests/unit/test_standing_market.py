@@ -3,18 +3,19 @@ from __future__ import annotations
 import asyncio
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from streaming import first_model, standing_market
-from streaming.events import Arrived
-from streaming.standing_market import PAST_HOURS, PAUSE_HOURS, RECENT_HOURS, standing, stream
 from volatility import registry, stages
-from volatility.kernel_state import SECOND
+from volatility.dev import first_model, standing_market
+from volatility.dev.standing_market import PAST_HOURS, PAUSE_HOURS, RECENT_HOURS, standing, stream
+from volatility.records.tick import Record
 from volatility.registry import Registered
 from volatility.settings import Settings
-from volatility.simulate import simulate
-from volatility.tick import Record
+from volatility.simulation.simulator import simulate
+from volatility.streaming.sources.events import Arrived
+from volatility.units import SECOND
 
 NOW = 1_775_337_223 * SECOND + 5
 
@@ -84,11 +85,14 @@ def test_the_first_model_is_made_once_of_the_past_of_the_market(tmp_path, monkey
         return stage
 
     latest: list[str | None] = [None, "1"]
+    done = SimpleNamespace(trained=None, version=Registered("m", "1", "d", True, "r"))
     monkeypatch.setattr(registry, "latest", lambda: latest.pop(0))
     monkeypatch.setattr(stages, "simulate_ticks", note("simulate", 5))
     monkeypatch.setattr(stages, "make_features", note("features", {}))
-    monkeypatch.setattr(stages, "train", note("train", Registered("m", "1", "d", True, "r")))
-    monkeypatch.setattr(stages, "promote", note("promote", ("1", {"reasons": [], "earned": True})))
+    monkeypatch.setattr(stages, "train", note("train", done))
+    monkeypatch.setattr(
+        stages, "promote", note("promote", ("1", SimpleNamespace(reasons=(), earned=True)))
+    )
     paths = stages.Paths(ticks=tmp_path)
     assert first_model.make(Settings(), paths, aside=aside, now_ns=NOW) == "1"
     names = ["simulate", "features", "train"] + ([] if aside else ["promote"])

@@ -9,10 +9,10 @@ import pytest
 from benchmarks.streaming_latency import last_step, latencies_ms
 from benchmarks.streaming_peer import profiled
 from benchmarks.streaming_work import SYMBOLS, messages, verified
-from volatility.features import FeatureEngine
-from volatility.tick import Heartbeat, Tick, decode
+from volatility.features.engine import FeatureEngine
+from volatility.records.tick import Heartbeat, Tick, decode
+from volatility.units import SECOND
 
-SECOND = 1_000_000_000
 START = 1_775_337_223 * SECOND
 MILLISECOND = 1_000_000
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from volatility.columns import to_records, to_table
-from volatility.tick import (
+from volatility.records.columns import to_records, to_table
+from volatility.records.tick import (
     EARLIEST_NS,
     LATEST_NS,
     MAX_CLOCK_SKEW_NS,

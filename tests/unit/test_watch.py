@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from service import watch
@@ -14,7 +15,9 @@ from service.watch import Watch
 from tests.bundles import small_bundle
 from tests.registries import make_registry, register_small
 from tests.serving import ROOT
-from volatility import packaging, registry
+from volatility import registry
+from volatility.models.prior import shipped
+from volatility.registry import packaging
 
 
 @pytest.fixture
@@ -63,7 +66,7 @@ def test_a_damaged_version_is_refused_once_and_the_one_before_stays(store: Path)
     registry.promote("1", evidence={})
     watching, folder = Watch(store / "serving"), store / "serving"
     watching.look()
-    for file in (store / "mlartifacts").rglob("bundle/trees.npz"):
+    for file in (store / "mlartifacts").rglob("bundle/arrays.npz"):
         if f"/{_model_of('2')}/" in str(file):
             file.write_bytes(file.read_bytes()[:-40])
     registry.promote("2", evidence={})
@@ -76,6 +79,29 @@ def test_a_damaged_version_is_refused_once_and_the_one_before_stays(store: Path)
     assert watching.look().refused == ""
     registry.promote("2", evidence={})
     assert watching.look().refusals == 2
+
+
+def test_a_version_that_cannot_be_read_for_a_moment_is_tried_again(
+    store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register_small(store, 0)
+    register_small(store, 1)
+    registry.promote("1", evidence={})
+    watching, folder = Watch(store / "serving"), store / "serving"
+    watching.look()
+    registry.promote("2", evidence={})
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(np, "load", full)
+        current = watching.look()
+    assert current.refused == ""
+    assert "No space left" in current.registry
+    assert laid_out(folder)[0] == "1"
+    assert watching.look().registry == ""
+    assert laid_out(folder)[0] == "2"
 
 
 def _model_of(version: str) -> str:
@@ -103,16 +129,43 @@ def test_while_the_registry_is_away_the_model_stays(store: Path) -> None:
     assert watching.look().registry == ""
 
 
-def test_an_empty_registry_is_said_and_followed(store: Path) -> None:
+def test_where_nothing_is_registered_the_prior_is_laid_out_until_something_is(store: Path) -> None:
     watching, folder = Watch(store / "serving"), store / "serving"
-    assert "run `volatility train`" in watching.look().registry
-    assert read_current(folder).model == ""
+    assert watching.look().registry == ""
+    digest = shipped().bundle.digest
+    assert laid_out(folder) == (f"prior-{shipped().digest[:12]}", None, digest)
+    before = read_current(folder)
+    assert watching.look().model == before.model
     register_small(store, 0)
     assert watching.look().registry == ""
-    assert laid_out(folder)[0] == "1"
+    assert laid_out(folder)[:2] == ("1", "challenger")
 
 
-def test_old_models_are_cleared_away(store: Path) -> None:
+def test_without_a_registry_the_prior_is_laid_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none/mlflow.db")
+    current = Watch(tmp_path / "serving").look()
+    assert current.registry == ""
+    assert laid_out(tmp_path / "serving")[0] == f"prior-{shipped().digest[:12]}"
+
+
+def test_a_demotion_is_laid_out_with_its_reason(store: Path) -> None:
+    register_small(store, 0)
+    registry.promote("1", evidence={})
+    watching, folder = Watch(store / "serving"), store / "serving"
+    assert watching.look().reason == ""
+    registry.demote("1", reason="it was worse than har", e_value=40.0)
+    assert watching.look().reason == "it was worse than har"
+    assert laid_out(folder)[:2] == ("1", "challenger")
+    assert Watch(folder).look().reason == "it was worse than har"
+    registry.promote("1", evidence={})
+    assert watching.look().reason == ""
+    assert laid_out(folder)[:2] == ("1", "champion")
+
+
+def test_old_models_are_cleared_away(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "KEPT", 1)
     watching, folder = Watch(store / "serving"), store / "serving"
     for seed in range(watch.KEPT + 2):
         register_small(store, seed)

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
+from datetime import UTC, datetime
 from time import perf_counter
 
 import msgspec
@@ -13,15 +15,15 @@ from hypothesis import strategies as st
 from service import ticks as ticks_module
 from service.predictor import Served
 from service.ticks import decode_ticks, feature_rows
-from service.wire import RequestError, decode_rows
-from tests.bundles import random_rows, small_bundle
-from volatility.feature_table import FEATURE_NAMES, INDEX
-from volatility.features import FeatureEngine
+from service.wire import RequestError, decode_request, decode_rows
+from tests.bundles import HORIZONS, random_rows, small_bundle
+from volatility.features.engine import FeatureEngine
+from volatility.features.table import FEATURE_NAMES, INDEX
+from volatility.records.tick import Heartbeat, Tick, encode
 from volatility.registry import RegisteredModel
 from volatility.settings import Features
-from volatility.tick import Heartbeat, Tick, encode
+from volatility.units import SECOND
 
-SECOND = 1_000_000_000
 START = 1_775_337_223 * SECOND
 CONTRACT = ("midprice", "spread", "trade_intensity", "volatility_30s")
 
@@ -93,12 +95,28 @@ def test_every_feature_arrives_as_sent_and_none_is_filled_with_zero(given_rows):
         (b"[]", None, None, "Expected `object`, got `array`"),
         (b'{"rows": {}}', None, None, "Expected `array`, got `object`"),
         (b'{"rows": [{}], "ticks": []}', None, "ticks", "unknown field 'ticks'"),
+        (b'{"rows": [{}], "symbol": 3}', None, "symbol", "symbol is not text"),
+        (b'{"rows": [{}], "symbol": ["BTC-USD"]}', None, "symbol", "symbol is not text"),
     ],
 )
 def test_what_is_refused_names_row_and_field(body, row, field, message):
     error = refused(body)
     assert (error.row, error.field) == (row, field)
     assert message in str(error)
+
+
+@pytest.mark.parametrize(
+    ("body", "symbol"),
+    [
+        (b'{"rows": [{}]}', None),
+        (b'{"rows": [{}], "symbol": null}', None),
+        (b'{"rows": [{}], "symbol": "ETH-USD"}', "ETH-USD"),
+        (b'{"symbol": "{{{", "rows": [{}]}', "{{{"),
+    ],
+)
+def test_a_request_may_name_its_symbol(body, symbol):
+    rows, found = decode_request(body, 10)
+    assert (len(rows), found) == (1, symbol)
 
 
 def test_a_name_that_looks_like_a_place_is_not_taken_for_one():
@@ -111,13 +129,13 @@ def test_numbers_of_any_size_score():
     rows = decode_rows(rows_of({"spread": 1e308, "midprice": 1e-308}), 1)
     assert rows[0, INDEX["spread_bps"]] == math.inf
     served = serve()
-    answer = served.predict(rows, perf_counter())
+    answer = served.predict(rows, None, perf_counter())
     assert 0.0 <= answer.volatility_score <= 1.0
     assert answer.out_of_distribution == [True]
 
 
-def serve(variant: str = "ml") -> Served:
-    bundle = small_bundle()
+def serve(variant: str = "ml", symbols: tuple[str, ...] = ("BTC-USD",)) -> Served:
+    bundle = small_bundle(0, symbols)
     return Served(
         bundle.as_variant(variant),  # type: ignore[arg-type]
         RegisteredModel(bundle, "crypto-vol-ml", "7", "champion"),
@@ -125,32 +143,62 @@ def serve(variant: str = "ml") -> Served:
     )
 
 
-@pytest.mark.parametrize("variant", ["ml", "baseline"])
-def test_the_answer_holds_what_the_contract_names_in_its_order(variant):
-    served = serve(variant)
-    rows = random_rows(20)
-    content = json.loads(msgspec.json.encode(served.predict(rows, perf_counter())))
+SYMBOLS = ("BTC-USD", "ETH-USD")
+YEAR_SECONDS = 365 * 24 * 3600
+
+
+@pytest.mark.parametrize("variant", ["ml", "prior", "baseline"])
+@pytest.mark.parametrize("symbol", [*SYMBOLS, "DOGE-USD", None])
+def test_the_answer_is_what_the_bundle_forecasts_in_the_order_of_the_contract(variant, symbol):
+    served = serve(variant, SYMBOLS)
+    bundle, rows = served.bundle, random_rows(20)
+    content = json.loads(msgspec.json.encode(served.predict(rows, symbol, perf_counter())))
     assert list(content) == [
-        "volatility_score", "scores", "spike", "threshold", "out_of_distribution",
+        "volatility_score", "scores", "spike", "threshold", "out_of_distribution", "forecasts",
         "model_name", "model_version", "model_variant", "version", "ts", "latency_ms",
     ]  # fmt: skip
-    scores = small_bundle().as_variant(variant).score(rows).tolist()
+    place = SYMBOLS.index(symbol) if symbol in SYMBOLS else -1
+    expected = bundle.forecast(rows, np.full(20, place))
+    scores = expected.exceedance[:, 0].tolist()
     assert content["scores"] == scores
     assert content["volatility_score"] == scores[-1]
     assert content["spike"] == [score >= content["threshold"] for score in scores]
-    assert content["out_of_distribution"] == small_bundle().out_of_distribution(rows).tolist()
+    assert content["threshold"] == bundle.specification.thresholds[variant]
+    assert content["out_of_distribution"] == bundle.out_of_distribution(rows).tolist()
+    for i, row in enumerate(content["forecasts"]):
+        assert list(row) == [f"{h}s" for h in HORIZONS]
+        for h, one in enumerate(row.values()):
+            volatility = expected.volatility_bps[i, h]
+            assert one["volatility_bps"] == volatility
+            assert one["annualised_percent"] == pytest.approx(
+                100.0 * volatility / 1e4 * math.sqrt(YEAR_SECONDS / HORIZONS[h]), rel=1e-12
+            )
+            assert list(one["quantiles_bps"]) == ["p05", "p25", "p50", "p75", "p95"]
+            assert list(one["quantiles_bps"].values()) == expected.quantiles_bps[i, h].tolist()
+            assert one["spike_level_bps"] == bundle.specification.spike_levels_bps[place][h]
     assert (content["model_name"], content["model_version"]) == ("crypto-vol-ml", "7")
     assert (content["model_variant"], content["version"]) == (variant, "7")
     assert len(content["ts"]) == len("2026-04-04T21:13:43.291Z")
-    assert content["ts"].endswith("Z")
+    age = datetime.now(UTC) - datetime.fromisoformat(content["ts"])
+    assert abs(age.total_seconds()) < 60.0
     assert content["latency_ms"] > 0.0
     assert served.answers()
 
 
+def test_a_row_without_a_symbol_is_the_only_symbol_s():
+    served, rows = serve(), random_rows(5)
+    alone = served.predict(rows, None, 0.0)
+    assert alone.forecasts == served.predict(rows, "BTC-USD", 0.0).forecasts
+    assert alone.forecasts != served.predict(rows, "ETH-USD", 0.0).forecasts
+
+
 def test_a_model_that_scores_otherwise_than_stored_does_not_answer():
     served = serve()
-    spec = msgspec.structs.replace(served.bundle.specification, intercept=1.0)
-    broken = type(served.bundle)(spec, served.bundle.trees)
+    scores = served.bundle.specification.example_scores
+    spec = msgspec.structs.replace(
+        served.bundle.specification, example_scores=(*scores[:-1], scores[-1] + 1e-9)
+    )
+    broken = dataclasses.replace(served.bundle, specification=spec)
     assert not Served(broken, served.model, None).answers()
 
 
@@ -178,14 +226,26 @@ def body_of(records) -> bytes:
 def test_ticks_give_the_rows_of_the_live_engine():
     records = ticks(2_000)
     engine = FeatureEngine()
-    live = np.array([row.values for record in records for row in engine.update(record)])
+    made = [row for record in records for row in engine.update(record)]
+    live, times = np.array([row.values for row in made]), [row.time for row in made]
     assert decode_ticks(body_of(records)) == records
-    rows = feature_rows(records, Features(), 100)
+    steps, rows = feature_rows(records, Features(), 100)
     assert rows.tobytes() == live[-100:].tobytes()
-    # What is not warm at the beginning is left out.
-    every = feature_rows(records, Features(), 100_000)
+    assert steps.tolist() == times[-100:]
+    # What is not warm is left out.
+    steps, every = feature_rows(records, Features(), 100_000)
     assert every.tobytes() == live[-len(every) :].tobytes()
+    assert steps.tolist() == times[-len(every) :]
     assert np.isnan(live[-len(every) - 1, INDEX["realised_volatility_900s"]])
+
+
+def test_the_rules_are_those_of_the_model():
+    records = ticks(2_000)
+    few, many = (
+        feature_rows(records, Features(min_baseline_seconds=seconds), 100_000)[0]
+        for seconds in (500, 300)
+    )
+    assert len(few) == len(many) - 200
 
 
 @pytest.mark.parametrize(
@@ -228,6 +288,22 @@ def test_a_body_without_ticks_is_refused(body):
     with pytest.raises(RequestError) as caught:
         decode_ticks(body)
     assert 400 <= caught.value.status < 500
+
+
+@pytest.mark.parametrize("seconds", [7_201, 13 * 365 * 86_400])
+def test_ticks_that_span_too_long_are_refused_before_any_work(seconds):
+    first, last = ticks(1)[0], ticks(1)[0]
+    last = msgspec.structs.replace(last, time=first.time + seconds * 1_000_000_000, received=None)
+    for order in ([first, last], [last, first]):
+        with pytest.raises(RequestError, match="send at most the last 7,200 s") as caught:
+            decode_ticks(body_of(order))
+        assert (caught.value.status, caught.value.row, caught.value.field) == (422, 1, "time")
+
+
+def test_two_hours_of_ticks_are_taken():
+    first = ticks(1)[0]
+    last = msgspec.structs.replace(first, time=first.time + 7_200 * 1_000_000_000, received=None)
+    assert decode_ticks(body_of([first, last])) == [first, last]
 
 
 def test_more_ticks_than_the_cap_are_refused(monkeypatch):

@@ -1,0 +1,1 @@
+"""Study how well volatility can be forecast, on recordings from many venues."""

@@ -1,0 +1,59 @@
+"""Files are written whole, whoever else writes them."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from volatility.files import plain, write_json, write_whole
+
+
+def test_a_failed_write_leaves_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_whole(tmp_path / "page.html", "old")
+
+    def fail(*_: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_whole(path, "new")
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_that_write_one_file_at_once_neither_fail_nor_mix(tmp_path: Path) -> None:
+    path = tmp_path / "index.html"
+    texts = ["a" * 100_000, "b" * 100_000]
+    wrong: list[object] = []
+
+    def write(text: str) -> None:
+        try:
+            for _ in range(50):
+                write_whole(path, text)
+                if path.read_text() not in texts:
+                    wrong.append("a torn file")
+        except OSError as error:
+            wrong.append(error)
+
+    writers = [threading.Thread(target=write, args=(text,)) for text in texts]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    assert wrong == []
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_json_lacks_becomes_null(tmp_path: Path) -> None:
+    value = {"a": [float("nan"), 1.0, (float("inf"),)], "b": {"c": -float("inf")}, "d": "NaN"}
+    assert plain(value) == {"a": [None, 1.0, [None]], "b": {"c": None}, "d": "NaN"}
+    assert plain({"e": np.float64("nan"), "f": np.arange(2)}) == {"e": None, "f": [0, 1]}
+    assert write_json(tmp_path / "x.json", {"b": np.nan, "a": 1}).read_text() == (
+        '{\n "a": 1,\n "b": null\n}\n'
+    )

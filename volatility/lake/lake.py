@@ -1,0 +1,447 @@
+"""Store ticks in Parquet: immutable parts that appear whole and are read in arrival order.
+
+The lake is the system of record. Reading takes bounded memory however large the lake is; the
+order depends only on file names and footers, never on file times.
+
+>>> lake = Lake(Path("data/ticks"))
+>>> lake.last_offset("ticks", 0)
+-1
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from volatility.files import locked, make_folder
+from volatility.lake import ledger, progress
+from volatility.lake.duplicates import duplicated
+from volatility.lake.ledger import Gap
+from volatility.lake.parts import LakeError, Part, Stage, limits, parse_name, read_part, readable
+from volatility.records import LAKE_SCHEMA
+
+__all__ = ["Gap", "Lake", "LakeError", "Part", "Stage", "deduplicate"]
+
+BATCH_ROWS = 131_072
+ALWAYS_WRITTEN = frozenset({"bid", "ask"})  # nullable, but a part that lacks them contains trades
+RELISTINGS = 20  # each needs a compaction that ends between listing a part and opening it
+
+
+class Lake:
+    """Read and write the Parquet lake under one folder.
+
+    Parameters
+    ----------
+    root : Path
+        Created by the first write.
+    schema : pyarrow.Schema
+        Columns of the parts, including symbol, time, partition and offset.
+    """
+
+    def __init__(self, root: Path | str, schema: pa.Schema = LAKE_SCHEMA) -> None:
+        self.root = Path(root)
+        self.schema = schema
+        self._footers: dict[tuple[Path, int, int], Part] = {}
+
+    def write(
+        self, table: pa.Table, topic: str, partition: int, through: int | None = None
+    ) -> list[Path]:
+        """Write rows of one topic partition, one part per symbol and UTC date.
+
+        Parameters
+        ----------
+        table : Table
+            Columns of the schema, offsets ascending. Writing the same rows again has no effect.
+        topic, partition
+            The source.
+        through : int, optional
+            Offset through which the source is stored after this; by default the last row's.
+
+        Returns
+        -------
+        list of Path
+            The parts; the one that completes the batch comes last.
+
+        Raises
+        ------
+        ValueError
+            When the table violates a rule above.
+        LakeError
+            When the lake cannot be written; then nothing was written.
+        """
+        with self.stage(topic, partition, through) as stage:
+            stage.append(table)
+        return stage.paths
+
+    def stage(
+        self, topic: str, partition: int, through: int | None = None, mark: str = ""
+    ) -> Stage:
+        """Open a context that collects rows table by table and publishes all of them or none."""
+        return Stage(self.root, self.schema, topic, partition, through, mark)
+
+    def symbols(self) -> list[str]:
+        """List the symbols.
+
+        Raises
+        ------
+        LakeError
+            When the lake is empty or missing.
+        """
+        return sorted({_value(path.parent.parent) for path in self._paths()})
+
+    def dates(self, symbol: str) -> list[str]:
+        """List the UTC dates of a symbol's ticks, such as ``2026-04-04``."""
+        return sorted({_value(path.parent) for path in self._paths(symbol)})
+
+    def rows(self, symbol: str) -> int:
+        """Count a symbol's rows, heartbeats included."""
+        return sum(part.rows for part in self._described(symbol))
+
+    def span(self, symbol: str) -> tuple[int, int]:
+        """Return the least and greatest exchange time [ns] of a symbol's rows."""
+        parts = self._described(symbol)
+        return min(part.first_ns for part in parts), max(part.last_ns for part in parts)
+
+    def parts(
+        self, symbol: str, start_ns: int | None = None, stop_ns: int | None = None
+    ) -> list[Path]:
+        """List the parts that may have rows with ``start_ns <= time < stop_ns``, in scan order."""
+        return [p.path for p in self.described(symbol) if _overlaps(p, start_ns, stop_ns)]
+
+    def described(self, symbol: str) -> list[Part]:
+        """Describe a symbol's parts, in scan order."""
+        return [part for group in self._groups(symbol) for part in group]
+
+    def scan(
+        self,
+        symbol: str,
+        columns: Sequence[str] | None = None,
+        start_ns: int | None = None,
+        stop_ns: int | None = None,
+        batch_rows: int = BATCH_ROWS,
+    ) -> Iterator[pa.RecordBatch]:
+        """Read a symbol's rows in arrival order, one batch at a time.
+
+        Parts of a source (topic and partition) are ordered by offset; sources by their first time.
+
+        Parameters
+        ----------
+        symbol : str
+        columns : sequence of str, optional
+            Columns of the schema; by default all. A nullable one that a part lacks reads as null.
+        start_ns, stop_ns : int, optional
+            Only rows with ``start_ns <= time < stop_ns`` [ns].
+        batch_rows : int
+            Greatest number of rows in a batch.
+
+        Raises
+        ------
+        LakeError
+            When the lake is empty, has no such symbol, or a part is corrupt.
+        """
+        names = list(self.schema.names if columns is None else columns)
+        unknown = set(names) - set(self.schema.names)
+        if unknown:
+            raise ValueError(f"the lake has no column {', '.join(sorted(unknown))}")
+        groups = [
+            [part for part in group if _overlaps(part, start_ns, stop_ns)]
+            for group in self._groups(symbol)
+        ]
+        return _scan(groups, self.schema, names, start_ns, stop_ns, batch_rows)
+
+    def last_offset(self, topic: str, partition: int) -> int:
+        """Return the offset through which a topic partition is stored; -1 when nothing is.
+
+        A batch that a crash interrupted between two of its parts does not count: write it again
+        from the next offset on, and its parts replace what is there. Nor does what a part held
+        that has been deleted by hand since.
+        """
+        noted = progress.read(self.root, topic, partition)
+        if noted is None:
+            return self._held(topic, partition)
+        if (self.root / noted.part).exists():
+            return max(noted.through, self._held(topic, partition, noted.through))
+        through = self._held(topic, partition)  # compaction has merged the part, or it was deleted
+        return through if through < noted.held else max(through, noted.through)
+
+    def settle(self, topic: str, partition: int) -> int:
+        """Bring the note of a source up to its parts; return ``last_offset``.
+
+        Needed before parts are merged: a kill can leave a part that the note does not know yet,
+        and a merged part is named by the oldest offset in it.
+        """
+        if progress.read(self.root, topic, partition) is not None:
+            self.advance(topic, partition, self._held(topic, partition))
+        return self.last_offset(topic, partition)
+
+    def _held(self, topic: str, partition: int, after: int = -1) -> int:
+        """Return the offset through which the parts hold a source that begin after an offset."""
+        pattern = f"symbol=*/date=*/part-{glob.escape(topic)}-{partition}-*.parquet"
+
+        def listed() -> list[Path]:
+            found = [(path, parse_name(path)) for path in self.root.glob(pattern)]
+            source = (topic, partition)
+            return [path for path, name in found if name and name[:2] == source and name[2] > after]
+
+        return max((part.through for part in self._parts(listed)), default=-1)
+
+    def mark(self, topic: str, partition: int) -> str:
+        """Return the fingerprint of the record at ``last_offset``; empty if none was noted."""
+        noted = progress.read(self.root, topic, partition)
+        same = noted is not None and noted.through == self.last_offset(topic, partition)
+        return noted.mark if noted and same else ""
+
+    def advance(self, topic: str, partition: int, through: int) -> None:
+        """Note that nothing more will come of a topic partition up to an offset."""
+        make_folder(self.root)
+        with locked(self.root):
+            progress.advance(self.root, topic, partition, through, None)
+
+    def newest(self, topic: str, partition: int) -> dict[str, int]:
+        """Return the time [ns] up to which each symbol of a topic partition is stored."""
+        pattern = f"symbol=*/date=*/part-{glob.escape(topic)}-{partition}-*.parquet"
+        found: dict[str, int] = {}
+        for part in self._parts(lambda: list(self.root.glob(pattern))):
+            if (part.topic, part.partition) == (topic, partition):
+                symbol = _value(part.path.parent.parent)
+                found[symbol] = max(found.get(symbol, 0), part.last_ns)
+        return found
+
+    def drop(self, topic: str) -> None:
+        """Delete the parts of a topic, such as those left by an interrupted import."""
+        for path in self.root.glob(f"symbol=*/date=*/part-{glob.escape(topic)}-*.parquet"):
+            if _source(path)[0] == topic:
+                path.unlink()
+
+    def digest(self, symbol: str | None = None) -> str:
+        """Return the SHA-256 (hex) of names and contents of all parts, or of one symbol's."""
+        whole = hashlib.sha256()
+        for path in self._paths(symbol):
+            with path.open("rb") as file:
+                content = hashlib.file_digest(file, "sha256").hexdigest()
+            whole.update(f"{path.relative_to(self.root).as_posix()} {content}\n".encode())
+        return whole.hexdigest()
+
+    def record_gap(
+        self, symbol: str, start_ns: int, stop_ns: int, reason: str, **detail: Any
+    ) -> None:
+        """Append a gap to the ledger ``gaps.jsonl`` beside the parts; see ``ledger.Gap``."""
+        gap = Gap(symbol, int(start_ns), int(stop_ns), reason, detail)
+        ledger.append(self.root / "gaps.jsonl", gap)
+
+    def gaps(self, symbol: str | None = None) -> list[Gap]:
+        """Read the ledger in the order in which it was written, without repeated entries."""
+        return ledger.read(self.root / "gaps.jsonl", symbol)
+
+    def _paths(self, symbol: str | None = None) -> list[Path]:
+        found = sorted(p for p in self.root.glob("symbol=*/date=*/part-*") if parse_name(p))
+        if not found:
+            state = "is empty" if self.root.exists() else "does not exist"
+            raise LakeError(
+                f"the lake {self.root} {state}; fill it by `volatility simulate` or "
+                "`volatility import FILE...`"
+            )
+        if symbol is None:
+            return found
+        chosen = [path for path in found if _value(path.parent.parent) == symbol]
+        if not chosen:
+            held = ", ".join(sorted({_value(path.parent.parent) for path in found})[:20])
+            raise LakeError(f"the lake {self.root} has no symbol {symbol}; it has {held}")
+        return chosen
+
+    def _part(self, path: Path) -> Part:
+        with readable(path):
+            state = path.stat()
+        key = path, state.st_size, state.st_mtime_ns
+        if key not in self._footers:
+            self._footers[key] = read_part(path)
+        return self._footers[key]
+
+    def _parts(self, listed: Callable[[], list[Path]]) -> list[Part]:
+        """Describe the listed parts; list them again if compaction removed one meanwhile."""
+        for _ in range(RELISTINGS):
+            try:
+                return [self._part(path) for path in listed()]
+            except LakeError as error:
+                if not isinstance(error.__cause__, FileNotFoundError):
+                    raise
+        return [self._part(path) for path in listed()]
+
+    def _described(self, symbol: str) -> list[Part]:
+        return self._parts(lambda: self._paths(symbol))
+
+    def _groups(self, symbol: str) -> list[list[Part]]:
+        """Order a symbol's parts; parts whose offsets overlap, as around midnight, form a group."""
+        sources: dict[tuple[str, int], list[Part]] = defaultdict(list)
+        for part in self._described(symbol):
+            sources[part.topic, part.partition].append(part)
+        ranked: list[tuple[int, tuple[str, int], int, list[Part]]] = []
+        for source, parts in sources.items():
+            parts.sort(key=lambda part: part.first_offset)
+            latest = reached = -1
+            for part in parts:
+                latest = max(latest, part.first_ns)
+                if ranked and ranked[-1][1] == source and part.first_offset <= reached:
+                    ranked[-1][3].append(part)
+                else:
+                    ranked.append((latest, source, part.first_offset, [part]))
+                reached = max(reached, part.last_offset)
+        ranked.sort(key=lambda entry: entry[:3])
+        return [group for *_, group in ranked]
+
+
+def deduplicate(table: pa.Table) -> pa.Table:
+    """Drop rows whose (symbol, time, trade id or else sequence) occurred in an earlier row."""
+    marked = duplicated(table)
+    return table.filter(pa.array(~marked)) if marked.any() else table
+
+
+def _scan(
+    groups: list[list[Part]],
+    schema: pa.Schema,
+    names: list[str],
+    start_ns: int | None,
+    stop_ns: int | None,
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    for group in groups:
+        if len(group) == 1:
+            batches = _read(group[0], schema, names, start_ns, stop_ns, batch_rows)
+        else:
+            wanted = [*names, *({"offset"} - set(names))]
+            batches = _merge(
+                [_read(part, schema, wanted, start_ns, stop_ns, batch_rows) for part in group],
+                batch_rows,
+            )
+        for batch in batches:
+            yield batch.select(names)
+
+
+def _read(
+    part: Part,
+    schema: pa.Schema,
+    names: list[str],
+    start_ns: int | None,
+    stop_ns: int | None,
+    batch_rows: int,
+) -> Iterator[pa.RecordBatch]:
+    """Read the rows that a part had when it was described, even if it has been merged since.
+
+    A column added to the schema after the part was written reads as null.
+    """
+    low = -(2**63) if start_ns is None else start_ns
+    high = 2**63 if stop_ns is None else stop_ns
+    first, last = part.first_offset, part.last_offset
+    with readable(part.path), _open(part) as file:
+        absent = set(names) - set(file.schema_arrow.names)
+        wrong = [
+            name for name in absent if name in ALWAYS_WRITTEN or not schema.field(name).nullable
+        ]
+        if wrong:
+            raise LakeError(
+                f"{part.path} has no column {', '.join(sorted(wrong))}: its rows are not ticks "
+                "but, for example, trades without quotes; read a lake of ticks instead"
+            )
+        metadata = [file.metadata.row_group(i) for i in range(file.num_row_groups)]
+        times = [limits(group, "time") for group in metadata]
+        offsets = [limits(group, "offset") for group in metadata]
+        groups = [
+            i
+            for i in range(file.num_row_groups)
+            if times[i][0] < high
+            and low <= times[i][1]
+            and offsets[i][0] <= last
+            and first <= offsets[i][1]
+        ]
+        whole = all(low <= times[i][0] and times[i][1] < high for i in groups)
+        same = all(first <= offsets[i][0] and offsets[i][1] <= last for i in groups)
+        stored = [name for name in names if name not in absent]
+        wanted = [*stored, *({"time"} if same else {"time", "offset"}) - set(names)]
+        batches = file.iter_batches(
+            batch_rows, row_groups=groups, columns=wanted, use_threads=False
+        )
+        for batch in batches:
+            kept = batch.replace_schema_metadata(None)
+            if not whole:
+                time = kept.column("time").cast(pa.int64()).to_numpy()
+                kept = kept.filter(pa.array((time >= low) & (time < high)))
+            if not same:
+                offset = kept.column("offset").to_numpy()
+                kept = kept.filter(pa.array((offset >= first) & (offset <= last)))
+            for name in sorted(absent):
+                nulls = pa.nulls(kept.num_rows, schema.field(name).type)
+                kept = kept.append_column(schema.field(name), nulls)
+            if kept.num_rows:
+                yield kept
+
+
+def _open(part: Part) -> pq.ParquetFile:
+    """Open a part, or the part that compaction merged it into.
+
+    Once open, it stays readable even if compaction deletes it.
+
+    Raises
+    ------
+    FileNotFoundError
+    """
+    path = part.path
+    for _ in range(RELISTINGS):
+        with suppress(FileNotFoundError):
+            # Without `pre_buffer` the file is read one column chunk at a time, in constant memory.
+            return pq.ParquetFile(path, pre_buffer=False)
+        path = _successor(part)
+    return pq.ParquetFile(path, pre_buffer=False)
+
+
+def _successor(part: Part) -> Path:
+    """Find the part of the same source and date that contains all of a part's offsets."""
+    name = f"part-{glob.escape(part.topic)}-{part.partition}-*.parquet"
+    for path in part.path.parent.glob(name):
+        if _source(path) == (part.topic, part.partition):
+            with suppress(LakeError):
+                found = read_part(path)
+                first, last = found.first_offset, found.last_offset
+                if first <= part.first_offset and part.last_offset <= last:
+                    return path
+    return part.path
+
+
+def _merge(streams: list[Iterator[pa.RecordBatch]], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """Merge streams that ascend by offset, without repeated offsets, holding one batch of each."""
+    pending = [(batch, stream) for stream in streams if (batch := next(stream, None)) is not None]
+    while pending:
+        bound = min(batch.column("offset")[-1].as_py() for batch, _ in pending)
+        heads, rest = [], []
+        for batch, stream in pending:
+            cut = int(np.searchsorted(batch.column("offset").to_numpy(), bound, side="right"))
+            heads.append(batch.slice(0, cut))
+            tail = batch.slice(cut) if cut < batch.num_rows else next(stream, None)
+            if tail is not None:
+                rest.append((tail, stream))
+        pending = rest
+        merged = pa.Table.from_batches(heads).combine_chunks()
+        _, first = np.unique(merged.column("offset").to_numpy(), return_index=True)
+        yield from merged.take(pa.array(first)).to_batches(batch_rows)
+
+
+def _overlaps(part: Part, start_ns: int | None, stop_ns: int | None) -> bool:
+    after = start_ns is None or part.last_ns >= start_ns
+    return after and (stop_ns is None or part.first_ns < stop_ns)
+
+
+def _source(path: Path) -> tuple[str, int]:
+    name = parse_name(path)
+    return name[:2] if name else ("", -1)
+
+
+def _value(folder: Path) -> str:
+    return folder.name.partition("=")[2]

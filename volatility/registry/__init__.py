@@ -1,0 +1,75 @@
+"""Manage models in MLflow: versions, aliases, the serving model, and demotion."""
+
+from volatility.registry.champions import (
+    Demotion,
+    champion,
+    demote,
+    demotion,
+    latest,
+    promote,
+    read_evidence,
+    read_live_evidence,
+    rollback,
+    versions_by_alias,
+    write_evidence,
+    write_live_evidence,
+)
+from volatility.registry.follow import Follower
+from volatility.registry.live_evidence import measure_and_judge
+from volatility.registry.packaging import package
+from volatility.registry.serving import (
+    UNREGISTERED,
+    Choice,
+    choose,
+    live_models,
+    load,
+    missing_alias,
+    shipped_model,
+    variant_of,
+)
+from volatility.registry.store import (
+    CHALLENGER,
+    CHAMPION,
+    Registered,
+    RegisteredModel,
+    register,
+    resolve,
+    version_of,
+)
+from volatility.registry.tracking import RefusedVersionError, RegistryError, UnknownVersionError
+
+__all__ = [
+    "CHALLENGER",
+    "CHAMPION",
+    "UNREGISTERED",
+    "Choice",
+    "Demotion",
+    "Follower",
+    "RefusedVersionError",
+    "Registered",
+    "RegisteredModel",
+    "RegistryError",
+    "UnknownVersionError",
+    "champion",
+    "choose",
+    "demote",
+    "demotion",
+    "latest",
+    "live_models",
+    "load",
+    "measure_and_judge",
+    "missing_alias",
+    "package",
+    "promote",
+    "read_evidence",
+    "read_live_evidence",
+    "register",
+    "resolve",
+    "rollback",
+    "shipped_model",
+    "variant_of",
+    "version_of",
+    "versions_by_alias",
+    "write_evidence",
+    "write_live_evidence",
+]

@@ -1,0 +1,19 @@
+"""Write the pages and figures under ``reports/``."""
+
+from volatility.reports.index import write_index
+from volatility.reports.pages import render
+from volatility.reports.performance import lines, verdict, write_performance
+from volatility.reports.plots import GREY, inline
+from volatility.reports.terminal import drift_line, leaderboard
+
+__all__ = [
+    "GREY",
+    "drift_line",
+    "inline",
+    "leaderboard",
+    "lines",
+    "render",
+    "verdict",
+    "write_index",
+    "write_performance",
+]

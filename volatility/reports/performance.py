@@ -1,0 +1,108 @@
+"""Write live performance as JSON, one file per run plus the latest, and as a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from volatility.files import plain, write_json, write_whole
+from volatility.reports.evaluation import Verdict
+from volatility.reports.pages import number, render, signed, span, stamp
+from volatility.reports.plots import inline, live, ranked
+
+FOLDER, PAGE = "performance", "performance.html"
+
+
+def write_performance(performance: Mapping[str, Any], folder: Path, now: datetime) -> list[Path]:
+    """Write ``performance/<time>.json``, ``performance/latest.json`` and ``performance.html``.
+
+    Parameters
+    ----------
+    performance : mapping
+        Result of ``registry.measure_and_judge``.
+    folder : Path
+        Folder of the reports.
+    now : datetime
+        Time of the run.
+    """
+    content = plain(performance) | {"checked": now.isoformat(timespec="seconds")}
+    page = performance_page(content)
+    return [
+        write_json(folder / FOLDER / f"{stamp(now)}.json", content),
+        write_whole(folder / PAGE, page),
+        write_json(folder / FOLDER / "latest.json", content),
+    ]
+
+
+def performance_page(performance: Mapping[str, Any]) -> str:
+    """Render the page: self-contained, without scripts or external resources."""
+    return render(
+        PAGE,
+        performance=performance,
+        verdict=verdict(performance),
+        order=ranked(performance["models"]),
+        image=inline(live(performance)) if performance["rolling"] else None,
+    )
+
+
+def verdict(performance: Mapping[str, Any]) -> Verdict:
+    """Summarise live performance in a sentence; a parity failure takes precedence."""
+    parity = performance.get("parity")
+    if parity and parity["differ"]:
+        return Verdict(
+            "worse",
+            f"{parity['differ']:,} of {parity['rows']:,} live forecasts differ from those of the"
+            " same feature rows: the stream and the lake disagree.",
+        )
+    demotion = performance["demotion"]
+    if demotion:
+        text = f"Version {demotion['version']} was demoted: {demotion['reason']}."
+        return Verdict("worse", text)
+    models = performance["models"]
+    if not models or performance["reason"]:
+        return Verdict("unknown", f"Nothing to evaluate yet: {performance['reason']}.")
+    serving = performance["serving"]["model"]
+    base = number(performance["base_rate"])
+    mine = models[serving]
+    if "baseline" not in models or serving == "baseline":
+        title = "The best simple forecast" if serving == "baseline" else f"The {serving}"
+        return Verdict(
+            "open",
+            f"{title} serves: live QLIKE {number(mine['qlike'])}, PR-AUC"
+            f" {number(mine['pr_auc'])}, base rate {base}.",
+        )
+    simple = models["baseline"]
+    evidence = (
+        f"live QLIKE {number(mine['qlike'])} against {number(simple['qlike'])}, PR-AUC"
+        f" {number(mine['pr_auc'])} against {number(simple['pr_auc'])}, base rate {base}"
+    )
+    found = performance["versus_baseline"].get(serving)
+    if found is None or None in found["qlike"]["interval"]:
+        return Verdict("unknown", f"Too few rows for a verdict: {evidence}.")
+    low, high = found["qlike"]["interval"]
+    evidence += (
+        f", difference of QLIKE {signed(found['qlike']['difference'])}, 95 % interval"
+        f" {span((low, high), sign=True)}"
+    )
+    if high < 0:
+        return Verdict("better", f"The champion beats the best simple forecast: {evidence}.")
+    if low > 0:
+        return Verdict("worse", f"The champion is worse than the best simple forecast: {evidence}.")
+    text = f"No significant difference between champion and best simple forecast: {evidence}."
+    return Verdict("open", text)
+
+
+def lines(performance: Mapping[str, Any]) -> str:
+    """Format the figures for a terminal: the verdict, then one line per model."""
+    result = [verdict(performance).sentence]
+    for name in ranked(performance["models"]):
+        found = performance["models"][name]
+        result.append(
+            f"{name:<10} version {found['model_version']}: QLIKE {number(found['qlike'])},"
+            f" PR-AUC {number(found['pr_auc'])}, Brier {number(found['brier'], 4)},"
+            f" precision {number(found['precision'])}, recall {number(found['recall'])},"
+            f" alerts/h {number(found['alerts_per_hour'], 1)}"
+        )
+    return "\n".join(result)

@@ -1,0 +1,18 @@
+"""The long-running processes around the event log: ingest, capture and score."""
+
+from volatility.streaming.capture import Rotation, capture_topic
+from volatility.streaming.ingest import last_records, run, source_of
+from volatility.streaming.models import Models
+from volatility.streaming.score import GROUP, WARM, Scorer
+
+__all__ = [
+    "GROUP",
+    "WARM",
+    "Models",
+    "Rotation",
+    "Scorer",
+    "capture_topic",
+    "last_records",
+    "run",
+    "source_of",
+]

@@ -1,0 +1,430 @@
+"""Score the stream: ticks to features to predictions, each step once per model version.
+
+Every prediction carries two headers: ``closed``, the offset of the record that closed its step,
+and ``resume``, the offset from which a successor must replay to rebuild the same windows. A
+process that starts, or takes over a partition, reads the last prediction, replays from
+``resume`` without emitting, and continues right after ``closed``. So no step is skipped, none is
+scored with cold windows, and, because windows forget exactly, the results are bit-identical.
+
+Features are built with the rules of the serving model, whatever ``params.yaml`` currently says.
+When a new champion has other rules, the scorer replays from ``resume``, as after a restart.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from threading import Thread
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from volatility.features import INDEX, FeatureEngine, FeatureRow
+from volatility.models import Forecasts
+from volatility.records import (
+    Heartbeat,
+    HorizonForecast,
+    Prediction,
+    Quantiles,
+    TickError,
+    decode,
+)
+from volatility.settings import Features
+from volatility.streaming import metrics
+from volatility.streaming.log import (
+    PREDICTIONS,
+    TICKS,
+    EventLog,
+    LogError,
+    Message,
+    Reader,
+    was_deleted,
+)
+from volatility.streaming.models import Model, Models
+from volatility.units import SECOND, Floats
+
+logger = logging.getLogger(__name__)
+
+GROUP = "score"
+POLL_RECORDS = 2_000
+POLL_SECONDS = 0.05
+FLUSH_SECONDS = 30.0
+LAG_SECONDS = 2.0  # between two measurements of the lag
+TAIL_RECORDS = 1_000  # read back from the end of predictions, to find the last one
+WARM, MIDPRICE = INDEX["realised_volatility_900s"], INDEX["midprice"]
+
+_encoder = msgspec.json.Encoder()
+_decoder = msgspec.json.Decoder(Prediction)
+Key = tuple[str, int, str]  # symbol, step, version
+
+
+@dataclass
+class _Partition:
+    """Represent one partition's feature state and its progress.
+
+    ``offsets`` lists, by symbol, (second, first offset) of the records that windows still need.
+    ``short`` says that the log no longer has some of them; ``first`` is then the first time of
+    each symbol [ns].
+    """
+
+    engine: FeatureEngine
+    generation: str
+    closed: int = -1
+    emitted: set[Key] = field(default_factory=set)
+    offsets: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)
+    late: dict[str, int] = field(default_factory=dict)
+    short: bool = False
+    first: dict[str, int] = field(default_factory=dict)
+
+    def whole(self, row: FeatureRow, memory_seconds: int) -> bool:
+        """Return whether a row's windows are as long as they are in the lake."""
+        return not self.short or row.time - self.first[row.symbol] >= memory_seconds * SECOND
+
+    def remember(self, symbol: str, time_ns: int, offset: int, memory_seconds: int) -> None:
+        """Record where a second of a symbol starts; drop seconds older than the memory."""
+        second = time_ns // SECOND
+        self.first.setdefault(symbol, time_ns)
+        known = self.offsets.setdefault(symbol, deque())
+        if known and second <= known[-1][0]:
+            return
+        known.append((second, offset))
+        # Keep one second more than the memory: a step's second started before the step.
+        while known[0][0] < second - memory_seconds - 1:
+            known.popleft()
+
+    def resume(self, memory_seconds: int) -> int:
+        """Return the first offset that any symbol's windows still need.
+
+        A symbol that has been silent for longer than the memory needs nothing: its windows are
+        empty whether they are replayed or not.
+        """
+        newest = max(known[-1][0] for known in self.offsets.values())
+        return min(
+            known[0][1]
+            for known in self.offsets.values()
+            if known[-1][0] >= newest - memory_seconds - 1
+        )
+
+
+class _Closed(NamedTuple):
+    """Represent a row, the record that closed its step, and where a successor would start."""
+
+    part: _Partition
+    message: Message
+    row: FeatureRow
+    resume: int
+
+
+class _Scored(NamedTuple):
+    """Represent a model's forecasts for rows, and the spike levels of their symbols [bps]."""
+
+    model: Model
+    forecasts: Forecasts
+    levels_bps: Sequence[Sequence[float]]
+
+    @classmethod
+    def of(cls, model: Model, values: Floats, symbols: list[str]) -> _Scored:
+        """Forecast float64[n, features] rows of n symbols."""
+        places = model.bundle.places(symbols)
+        levels = model.bundle.specification.spike_levels_bps
+        forecasts = model.bundle.forecast(values, places)
+        return cls(model, forecasts, [levels[place] for place in places.tolist()])
+
+    def prediction(self, place: int, row: FeatureRow, said_at: int) -> Prediction:
+        """Return one row's prediction."""
+        bundle, made = self.model.bundle, self.forecasts
+        score, threshold = float(made.exceedance[place, 0]), bundle.threshold
+        midprice = float(row.values[MIDPRICE])
+        return Prediction(
+            symbol=row.symbol,
+            time=row.time,
+            midprice=None if np.isnan(midprice) else midprice,
+            forecasts={
+                f"{horizon}s": HorizonForecast(
+                    float(made.volatility_bps[place, h]),
+                    Quantiles(*made.quantiles_bps[place, h].tolist()),
+                    self.levels_bps[place][h],
+                )
+                for h, horizon in enumerate(bundle.specification.horizons)
+            },
+            score=score,
+            threshold=threshold,
+            spike=score >= threshold,
+            model_name=self.model.name,
+            model_version=self.model.version,
+            model_variant=bundle.variant,
+            said_at=said_at,
+        )
+
+
+class Scorer:
+    """Score the partitions of ``ticks`` that are assigned to this process.
+
+    Raises
+    ------
+    LogError
+        When topic ``ticks`` does not exist, or ``predictions`` has a different partition count.
+    """
+
+    def __init__(self, log: EventLog, models: Models, *, group: str | None = GROUP) -> None:
+        self._log, self._models = log, models
+        self._rules = _rules(models.current())
+        FeatureEngine(self._rules).update(Heartbeat("A", 0))  # compile before the stream waits
+        self._group = group
+        self._shown: tuple[Model, ...] = ()  # in the metrics
+        self._partitions: dict[int, _Partition] = {}
+        self._lagging: set[int] = set()  # partitions whose lag is reported
+        self._writer = log.writer()
+        self._generation: str
+        self._reader: Reader
+        self._open()
+
+    def _open(self) -> None:
+        number = len(self._log.partitions(TICKS))
+        if not number:
+            raise LogError("topic ticks does not exist; start `volatility ingest` first")
+        self._generation = self._log.generation(TICKS)
+        self._log.create(PREDICTIONS, number)
+        existing = len(self._log.partitions(PREDICTIONS))
+        if existing != number:
+            # A prediction must land on its tick's partition, where a successor looks for it.
+            raise LogError(
+                f"predictions has {existing} partitions but ticks has {number}; "
+                "delete the topic predictions, and it will be re-created"
+            )
+        if self._group is None:
+            partitions = self._log.partitions(TICKS)
+            self._reader = self._log.reader(TICKS, dict.fromkeys(partitions, 0))
+            self._assigned(partitions)
+        else:
+            self._reader = self._log.group_reader(TICKS, self._group, self._assigned, self._revoked)
+
+    def run(self, *, follow: bool, stopped: Callable[[], bool] = lambda: False) -> int:
+        """Score up to the current end of the log, or with ``follow`` until ``stopped``.
+
+        Returns the number of predictions made.
+        """
+        ends = self._log.end_offsets(TICKS)
+        made = 0
+        while not stopped():
+            try:
+                made += self.step()
+            except LogError as error:
+                if not follow or not was_deleted(self._log, TICKS, self._generation, self._reader):
+                    raise
+                logger.warning("restarting scorer: %s", error)
+                self._reopen(stopped)
+                continue
+            owned = self._reader.assignment()  # in a group, empty until all members have joined
+            if not follow and owned and all(self._reader.position(p) >= ends[p] for p in owned):
+                break
+        self._writer.flush(FLUSH_SECONDS)
+        return made
+
+    def watch_lag(self) -> None:
+        """Start measuring the lag in the background, so that it is reported even during a hang."""
+        Thread(target=self._watch_lag, name="lag", daemon=True).start()
+
+    def measure_lag(self) -> None:
+        """Report how many records of each assigned partition are not scored yet."""
+        ends = self._log.end_offsets(TICKS)
+        reader = self._reader
+        lags = {part: max(ends[part] - reader.position(part), 0) for part in reader.assignment()}
+        for partition, lag in lags.items():
+            metrics.score_lag.labels(str(partition)).set(lag)
+        for partition in self._lagging - set(lags):
+            metrics.score_lag.remove(str(partition))  # another process has it now
+        self._lagging = set(lags)
+
+    def step(self) -> int:
+        """Process new records and emit the steps they close; return the number of predictions."""
+        models = self._models.current()
+        if models is not self._shown:
+            metrics.model_info.clear()
+            for model in models:
+                metrics.model_info.labels(model.name, model.version).set(1)
+            self._shown = models
+        if _rules(models) != self._rules:
+            self._adopt(_rules(models))
+        messages = self._reader.poll(POLL_RECORDS, POLL_SECONDS)
+        rows: list[_Closed] = []
+        for message in messages:
+            part = self._partitions[message.partition]
+            try:
+                record = decode(message.value, message.time_ns)
+            except TickError:
+                continue  # capture keeps it, with the reason
+            closed = part.engine.update(record)
+            if closed:
+                # Before this record is remembered: its steps still need what remembering it drops.
+                resume = part.resume(self._rules.memory_seconds)
+                rows += [_Closed(part, message, row, resume) for row in closed]
+            part.remember(record.symbol, record.time, message.offset, self._rules.memory_seconds)
+        made = self._emit(rows, models)
+        if messages:
+            self._measure(messages, rows)
+        return made
+
+    def _adopt(self, rules: Features) -> None:
+        """Switch to other feature rules: replay what the windows need."""
+        logger.warning("the serving model has other feature rules: rebuilding the windows")
+        self._writer.flush(FLUSH_SECONDS)  # the last prediction says where to start
+        self._rules = rules
+        self._reader.close()
+        self._partitions.clear()
+        self._open()
+
+    def _reopen(self, stopped: Callable[[], bool]) -> None:
+        """Start again with the ticks that exist, as soon as there are any."""
+        self._reader.close()
+        self._partitions.clear()
+        while not self._log.partitions(TICKS):
+            if stopped():
+                return
+            time.sleep(POLL_SECONDS)
+        self._open()
+
+    def close(self) -> None:
+        """Free the connections."""
+        self._reader.close()
+        self._writer.close()
+
+    def _emit(self, rows: list[_Closed], models: Sequence[Model]) -> int:
+        warm = [
+            closed
+            for closed in rows
+            if closed.message.offset >= closed.part.closed and not np.isnan(closed.row.values[WARM])
+        ]
+        memory = self._rules.memory_seconds
+        whole = [closed for closed in warm if closed.part.whole(closed.row, memory)]
+        if len(whole) < len(warm):
+            metrics.held_predictions.inc(len(warm) - len(whole))
+            warm = whole
+        if not warm:
+            return 0
+        values = np.array([closed.row.values for closed in warm])
+        symbols = [closed.row.symbol for closed in warm]
+        scored = [_Scored.of(model, values, symbols) for model in models]
+        said_at = time.time_ns()
+        made = 0
+        newest: dict[str, Prediction] = {}
+        for place, (part, message, row, resume) in enumerate(warm):
+            if message.offset > part.closed:
+                part.closed, part.emitted = message.offset, set()
+            headers = (
+                ("closed", str(message.offset).encode()),
+                ("resume", str(resume).encode()),
+                ("generation", part.generation.encode()),
+            )
+            for one in scored:
+                model = one.model
+                key = (row.symbol, row.time, model.version)
+                if key in part.emitted:
+                    continue
+                part.emitted.add(key)
+                prediction = one.prediction(place, row, said_at)
+                if one is scored[0]:
+                    newest[row.symbol] = prediction
+                self._writer.append(
+                    PREDICTIONS, row.symbol.encode(), _encoder.encode(prediction), headers
+                )
+                made += 1
+                metrics.predictions.labels(model.version, model.bundle.variant).inc()
+                metrics.scores.labels(model.version).observe(prediction.score)
+                if prediction.spike:
+                    metrics.spikes.labels(model.version).inc()
+        for symbol, prediction in newest.items():
+            for horizon, forecast in (prediction.forecasts or {}).items():
+                gauge = metrics.forecast_volatility.labels(symbol, horizon.removesuffix("s"))
+                gauge.set(forecast.volatility_bps)
+        return made
+
+    def _measure(self, messages: list[Message], rows: list[_Closed]) -> None:
+        now = time.time_ns()
+        for _, message, row, _ in rows[-1:]:
+            metrics.prediction_latency.observe(max(now - message.time_ns, 0) / 1e9)
+            metrics.feature_age.labels(row.symbol).set((now - row.time) / 1e9)
+        for partition in {message.partition for message in messages}:
+            part = self._partitions[partition]
+            for symbol in part.offsets:
+                late = part.engine.counts(symbol)["late"]
+                metrics.late_ticks.labels(symbol).inc(late - part.late.get(symbol, 0))
+                part.late[symbol] = late
+
+    def _watch_lag(self) -> None:
+        while True:
+            time.sleep(LAG_SECONDS)
+            with suppress(LogError, KeyError):  # broker unavailable, or a partition just revoked
+                self.measure_lag()
+
+    def _assigned(self, partitions: Sequence[int]) -> None:
+        generation = self._log.generation(TICKS)
+        starts, ends = self._log.start_offsets(TICKS), self._log.end_offsets(TICKS)
+        for partition in partitions:
+            part = _Partition(FeatureEngine(self._rules), generation)
+            needed, kept = 0, starts.get(partition, 0)
+            last = self._last(partition)
+            headers = dict(last[-1].headers) if last else {}
+            if headers.get("generation", b"").decode() == generation:
+                part.closed = int(headers["closed"])
+                if part.closed >= ends.get(partition, 0):
+                    raise LogError(
+                        f"ticks partition {partition} ends at offset {ends.get(partition, 0)}, but "
+                        f"it was scored through {part.closed}: the broker has lost records that it "
+                        "had acknowledged; what to do is in docs/runbook.md, section LogRewritten"
+                    )
+                needed = int(headers["resume"])
+                part.emitted = {
+                    (p.symbol, p.time, p.model_version)
+                    for p in (
+                        _decoder.decode(m.value)
+                        for m in last
+                        if dict(m.headers).get("closed") == headers["closed"]
+                    )
+                }
+            part.short = needed < kept
+            if part.short:
+                logger.warning(
+                    "partition %d: offsets %d to %d, which the windows need, were deleted: holding "
+                    "predictions for %d s, until the windows are as long as in the lake",
+                    *(partition, needed, kept - 1, self._rules.memory_seconds),
+                )
+            self._partitions[partition] = part
+            self._reader.seek(partition, max(needed, kept))
+            logger.info("partition %d: warming up from offset %d", partition, max(needed, kept))
+
+    def _revoked(self, partitions: Sequence[int]) -> None:
+        # The successor reads the last prediction: flush ours before it does.
+        self._writer.flush(FLUSH_SECONDS)
+        for partition in partitions:
+            self._partitions.pop(partition, None)
+
+    def _last(self, partition: int) -> list[Message]:
+        """Read the newest predictions of a partition."""
+        end = self._log.end_offsets(PREDICTIONS).get(partition, 0)
+        start = max(self._log.start_offsets(PREDICTIONS).get(partition, 0), end - TAIL_RECORDS)
+        if end <= start:
+            return []
+        reader = self._log.reader(PREDICTIONS, {partition: start})
+        try:
+            found: list[Message] = []
+            deadline = time.monotonic() + FLUSH_SECONDS
+            while reader.position(partition) < end:
+                found += reader.poll(TAIL_RECORDS, POLL_SECONDS)
+                if time.monotonic() > deadline:
+                    raise LogError(
+                        "cannot read topic predictions; check that the broker is running"
+                    )
+            return found
+        finally:
+            reader.close()
+
+
+def _rules(models: Sequence[Model]) -> Features:
+    """Return the feature rules of the serving model."""
+    return models[0].bundle.specification.features

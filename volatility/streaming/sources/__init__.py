@@ -1,0 +1,39 @@
+"""Provide the sources of ticks: ``live``, ``replay`` and ``simulated``.
+
+Each is an async iterator of lists of events; see ``events``. Close it when done, so that its
+connection or temporary files are released at once::
+
+    async with aclosing(live(["BTC-USD"])) as events:
+        async for batch in events:
+            ...
+"""
+
+from volatility.streaming.sources.events import (
+    Arrived,
+    Event,
+    Gap,
+    Reconnected,
+    Rejected,
+    SourceError,
+    SourceStatistics,
+)
+from volatility.streaming.sources.feed import GAP_REASONS
+from volatility.streaming.sources.merge import merge
+from volatility.streaming.sources.replay import replay, simulated
+from volatility.streaming.sources.websocket import Timing, live
+
+__all__ = [
+    "GAP_REASONS",
+    "Arrived",
+    "Event",
+    "Gap",
+    "Reconnected",
+    "Rejected",
+    "SourceError",
+    "SourceStatistics",
+    "Timing",
+    "live",
+    "merge",
+    "replay",
+    "simulated",
+]

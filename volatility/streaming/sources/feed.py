@@ -1,0 +1,307 @@
+"""Turn the messages of Coinbase's connections into events, and detect what is missing.
+
+The rules, for each protocol:
+
+=================  ==================================  =====================================
+what               Advanced Trade                      Exchange
+=================  ==================================  =====================================
+lost message       ``sequence_num`` of a connection    ``trade_id`` of a product steps by more
+                   steps by more than one: a gap of    than one, or its heartbeat names a trade
+                   every symbol                        that has not come by the next heartbeat
+repeated message   ``sequence_num`` was seen before    ``trade_id`` was seen before
+missed heartbeat   ``heartbeat_counter`` steps by      its time steps by more than 1.5 s
+                   more than one in more than 1.5 s
+repeated snapshot  price, quotes and sizes equal the   ``trade_id`` was seen before
+                   symbol's last tick
+=================  ==================================  =====================================
+
+The counter of Advanced Trade's heartbeats is the integer part of a clock that runs 0.4 ms per
+second fast, so it skips one every forty minutes although nothing was missed: hence the 1.5 s. In
+the recordings, no two ticker messages have the same content; a snapshot that repeats the last
+ticker is that ticker again, with the time of the subscription. The Exchange feed may send one
+ticker for several trades of a match cascade, although it did so in none of 97 recorded steps; such
+a step is reported as a loss.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from volatility.lake import Gap
+from volatility.records import FUTURE, Heartbeat, Record, Tick, TickError
+from volatility.sources import Message, decode
+from volatility.streaming.sources.coinbase import Protocol
+from volatility.streaming.sources.events import Arrived, Event, Rejected, SourceStatistics
+from volatility.streaming.sources.sequence import REPEATED, SequenceTracker
+
+logger = logging.getLogger(__name__)
+
+RECONNECT, RESTART = "reconnect", "restart"
+LOST_MESSAGES, LOST_TRADES, MISSED_HEARTBEATS = (
+    "lost messages",
+    "lost trades",
+    "missed heartbeats",
+)
+GAP_REASONS = (RECONNECT, RESTART, LOST_MESSAGES, LOST_TRADES, MISSED_HEARTBEATS)
+
+ERROR_MESSAGE = "the exchange sent an error"
+NOT_SUBSCRIBED = "symbol was not subscribed"
+ABSURD_SEQUENCE = "sequence number is absurd"
+
+MAX_LOST = 10_000  # per connection at once; a larger step is not a plausible count
+HEARTBEAT_NS = 1_000_000_000
+MISSED_AFTER_NS = 1_500_000_000
+
+_KINDS = {"heartbeats", "heartbeat"}
+
+
+class _Opening(msgspec.Struct):
+    """Represent a gap whose end is not known yet."""
+
+    start_ns: int
+    reason: str
+    detail: dict[str, Any]
+
+
+class Feed:
+    """Read one connection after another, and keep the state that must outlast a connection.
+
+    Parameters
+    ----------
+    symbols : sequence of str
+        Subscribed symbols.
+    protocol : {"advanced-trade", "exchange"}
+    statistics : SourceStatistics
+        Counts messages, duplicates and losses; the caller counts what is yielded.
+    known : iterable of Tick or Heartbeat
+        The last records of an earlier run. The time since then becomes a gap, and repetitions
+        of them are recognised.
+
+    Attributes
+    ----------
+    fault : tuple of str, optional
+        Cause and detail, once the connection is no longer usable.
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        protocol: Protocol,
+        statistics: SourceStatistics,
+        known: Iterable[Record] = (),
+    ) -> None:
+        self.symbols = tuple(dict.fromkeys(symbols))
+        self.protocol = protocol
+        self.statistics = statistics
+        self.fault: tuple[str, str] | None = None
+        self._latest_ns: int | None = None  # greatest time of a record
+        self._last: dict[str, Tick] = {}
+        self._trades = {symbol: SequenceTracker() for symbol in self.symbols}
+        self._named: dict[str, int] = {}  # the last trade named by the previous heartbeat
+        self._open: dict[str, _Opening] = {}
+        self._reason = RESTART  # reason of the gap that the next connection ends
+        self._reset(0)
+        for record in known:
+            if record.symbol in self._trades:
+                self._remember(record)
+                if isinstance(record, Tick) and record.trade_id is not None:
+                    self._trades[record.symbol].take(record.trade_id)
+
+    def connected(self, now_ns: int, cause: str = "") -> None:
+        """Begin a new connection, at a local time [ns] used when no other is known."""
+        self._reset(now_ns)
+        if self._latest_ns is not None:
+            self._begin_gap(self._reason, {"cause": cause} if cause else {})
+        self._reason = RECONNECT
+
+    def _reset(self, now_ns: int) -> None:
+        self.fault = None
+        self._now_ns = now_ns
+        self._sequence = SequenceTracker(0)
+        self._beats: dict[str, tuple[int | None, int]] = {}
+        self._answered: set[str] = set()
+        self._covered: set[str] = set()  # symbols whose ticker is known to be subscribed
+        self._ticked: set[str] = set()
+        self._lost_since_beat = False
+        self._clock_blamed = False
+
+    @property
+    def subscribed(self) -> bool:
+        """Return whether every ticker and the heartbeats are known to be subscribed."""
+        return bool(self._beats) and self._covered.issuperset(self.symbols)
+
+    def take(self, raw: bytes, received: int) -> list[Event]:
+        """Read one message that arrived at a local time [ns]; check ``fault`` afterwards."""
+        self.statistics.messages += 1
+        try:
+            message = decode(raw, received, [s for s in self.symbols if s in self._covered])
+        except TickError as error:
+            return [Rejected(str(error), raw)]
+        if message.error is not None:
+            if not self.subscribed:
+                self.fault = "unsubscribed", message.error or "no reason given"
+            return [Rejected(ERROR_MESSAGE, raw)]
+        if message.sequence is not None:
+            lost = self._sequence.take(message.sequence)
+            if lost == REPEATED:
+                self._repeated(message)
+                return []
+            if lost > MAX_LOST:
+                self.fault = (
+                    "untrusted",
+                    f"sequence number {message.sequence} would mean {lost} lost messages",
+                )
+                return [Rejected(ABSURD_SEQUENCE, raw)]
+            if lost:
+                self._lose(lost, message.sequence)
+        self._cover(message)
+        events: list[Event] = [*self._end_gaps(message, received)]
+        if message.kind in _KINDS:
+            events += self._beat(message)
+        for record in message.records:
+            events += self._record(record, message, raw)
+        events += [Rejected(entry.reason, entry.raw.encode()) for entry in message.rejected]
+        if any(entry.reason == FUTURE for entry in message.rejected):
+            self._blame_clock(message, received)
+        return events
+
+    def _blame_clock(self, message: Message, received: int) -> None:
+        """Say once per connection why every message of a venue seems to come from the future."""
+        if message.sent_ns is None or self._clock_blamed:
+            return
+        self._clock_blamed = True
+        logger.error(
+            "messages are rejected: the exchange's clock is %.0f s ahead of this computer's; "
+            "set this computer's clock (docs/runbook.md#ticksrejected)",
+            (message.sent_ns - received) / 1e9,
+        )
+
+    def _repeated(self, message: Message) -> None:
+        self.statistics.duplicates += sum(isinstance(record, Tick) for record in message.records)
+        latest = self._latest_ns
+        if any(latest is not None and record.time > latest for record in message.records):
+            # Not a repetition: a restarted counter would hide every later tick.
+            self.fault = "untrusted", f"sequence number {message.sequence} was used again"
+
+    def _lose(self, lost: int, sequence: int) -> None:
+        self.statistics.lost_messages += lost
+        self._lost_since_beat = True
+        self._begin_gap(LOST_MESSAGES, {"lost": lost, "before": sequence})
+
+    def _begin_gap(self, reason: str, detail: dict[str, Any]) -> None:
+        start_ns = self._now_ns if self._latest_ns is None else self._latest_ns
+        for symbol in self.symbols:
+            opened = self._open.get(symbol)
+            if opened is None:
+                self._open[symbol] = _Opening(start_ns, reason, dict(detail))
+            else:
+                lost = opened.detail.get("lost", 0) + detail.get("lost", 0)
+                opened.detail |= detail | ({"lost": lost} if lost else {})
+
+    def _cover(self, message: Message) -> None:
+        """Record whose ticker is subscribed, from the exchange's response or from a tick."""
+        if message.symbols is not None:
+            answered = set(message.symbols)
+            if not answered >= self._answered:
+                missing = ", ".join(sorted(self._answered - answered))
+                self.fault = "unsubscribed", f"the exchange ended the subscription of {missing}"
+            self._answered = answered
+            self._covered |= answered.intersection(self.symbols)
+        self._covered |= {r.symbol for r in message.records if isinstance(r, Tick)}
+
+    def _end_gaps(self, message: Message, received: int) -> list[Gap]:
+        """End the gap of each symbol that this message shows to be live again."""
+        if not self._open:
+            return []
+        alive = self._covered
+        if self.protocol == "exchange":
+            # The first ticker of a product repeats the last trade, however old it is.
+            alive = {
+                r.symbol
+                for r in message.records
+                if isinstance(r, Heartbeat) or r.symbol in self._ticked
+            }
+        ending = [symbol for symbol in self.symbols if symbol in alive and symbol in self._open]
+        if not ending:
+            return []
+        stop_ns = message.sent_ns or received
+        gaps = []
+        for symbol in ending:
+            opened = self._open.pop(symbol)
+            start_ns = min(opened.start_ns, stop_ns)
+            gaps.append(Gap(symbol, start_ns, stop_ns, opened.reason, opened.detail))
+        return gaps
+
+    def _beat(self, message: Message) -> list[Gap]:
+        time_ns = message.sent_ns
+        if time_ns is None:
+            return []
+        symbols = [record.symbol for record in message.records]
+        beat = symbols[0] if self.protocol == "exchange" and symbols else ""
+        before, self._beats[beat] = self._beats.get(beat), (message.heartbeat, time_ns)
+        gaps: list[Gap] = []
+        lost, self._lost_since_beat = self._lost_since_beat, False
+        if before is not None and not lost and time_ns - before[1] >= MISSED_AFTER_NS:
+            missed = round((time_ns - before[1]) / HEARTBEAT_NS) - 1
+            if message.heartbeat is not None and before[0] is not None:
+                missed = message.heartbeat - before[0] - 1
+            if missed > 0:
+                self.statistics.missed_heartbeats += missed
+                detail = {"missed": missed}
+                gaps += [Gap(s, before[1], time_ns, MISSED_HEARTBEATS, detail) for s in symbols]
+        return gaps
+
+    def _record(self, record: Record, message: Message, raw: bytes) -> list[Event]:
+        if record.symbol not in self._trades:
+            return [Rejected(NOT_SUBSCRIBED, raw)]
+        events: list[Event] = []
+        if isinstance(record, Heartbeat):
+            if self.protocol == "exchange":
+                events += self._named_trade(record, message.last_trade_id)
+        else:
+            self._ticked.add(record.symbol)
+            lost = self._number(record, message.snapshot)
+            if lost == REPEATED:
+                self.statistics.duplicates += 1
+                return []
+            if lost:
+                events.append(self._lost_trades(record, lost))
+        self._remember(record)
+        events.append(Arrived(record))
+        return events
+
+    def _number(self, tick: Tick, snapshot: bool) -> int:
+        if tick.trade_id is not None:
+            return self._trades[tick.symbol].take(tick.trade_id)
+        last = self._last.get(tick.symbol)
+        return REPEATED if snapshot and last is not None and _content(tick) == _content(last) else 0
+
+    def _named_trade(self, heartbeat: Heartbeat, last: int | None) -> list[Event]:
+        """Report the trade named by the previous heartbeat as lost if it has not come since."""
+        symbol = heartbeat.symbol
+        named = self._named.get(symbol)
+        lost = 0 if named is None else self._trades[symbol].skip(named + 1)
+        if last is not None:
+            self._named[symbol] = last
+        return [self._lost_trades(heartbeat, lost)] if lost else []
+
+    def _lost_trades(self, record: Record, lost: int) -> Gap:
+        self.statistics.lost_messages += lost
+        last = self._last.get(record.symbol)
+        start_ns = min(last.time if last else record.time, record.time)
+        return Gap(record.symbol, start_ns, record.time, LOST_TRADES, {"lost": lost})
+
+    def _remember(self, record: Record) -> None:
+        self._latest_ns = max(self._latest_ns or record.time, record.time)
+        if isinstance(record, Tick):
+            last = self._last.get(record.symbol)
+            if last is None or record.time >= last.time:
+                self._last[record.symbol] = record
+
+
+def _content(tick: Tick) -> tuple[float | None, ...]:
+    return tick.price, tick.bid, tick.ask, tick.bid_size, tick.ask_size
