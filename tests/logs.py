@@ -5,16 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from kafka import KafkaAdminClient
 
+from tests.waiting import PATIENCE_SECONDS
 from volatility.streaming.log.interface import EventLog, Message, Reader
 from volatility.streaming.log.kafka_log import KafkaLog
 from volatility.streaming.log.memory_log import MemoryLog
-
-PATIENCE_SECONDS = 60.0
 
 
 class Place(Protocol):
@@ -145,10 +144,3 @@ class Member(threading.Thread):
         self.stopping.set()
         self.join(PATIENCE_SECONDS)
         assert not self.is_alive()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to be"
-        time.sleep(0.02)

@@ -7,7 +7,6 @@ import math
 import os
 import shutil
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,13 +18,13 @@ import pytest
 import yaml
 
 from tests.brokers import free_ports
+from tests.waiting import until
 
 MONITORING = Path(__file__).parents[1] / "monitoring"
 CONFIGURATION = MONITORING / "prometheus" / "prometheus.local.yml"
 DASHBOARDS = MONITORING / "grafana" / "dashboards"
 # What Grafana puts in place of its variables: all symbols, and four scrapes at least.
 VARIABLES = {"$__rate_interval": "20s", "$symbol": ".*"}
-PATIENCE_SECONDS = 120.0
 
 
 def program(name: str) -> str:
@@ -48,7 +47,7 @@ class Prometheus:
 
     def ask(self, query: str) -> list[dict[str, Any]]:
         """Evaluate a query now; give its series, each with ``metric`` and ``value``."""
-        answer = httpx.post(f"{self.url}/api/v1/query", data={"query": query}, timeout=30).json()
+        answer = httpx.post(f"{self.url}/api/v1/query", data={"query": query}, timeout=60).json()
         assert answer["status"] == "success", f"{query}: {answer}"
         result: list[dict[str, Any]] = answer["data"]["result"]
         return result
@@ -140,23 +139,23 @@ def without_data(prometheus: Prometheus) -> dict[str, str]:
     return {place: query for place, query in queries().items() if not prometheus.has_data(query)}
 
 
-def await_data(prometheus: Prometheus, seconds: float = PATIENCE_SECONDS) -> None:
+def await_data(prometheus: Prometheus) -> None:
     """Wait until every query of every dashboard returns data."""
-    deadline = time.monotonic() + seconds
-    while empty := without_data(prometheus):
-        if time.monotonic() > deadline:
-            lines = "\n".join(f"{place}: {query}" for place, query in empty.items())
-            raise AssertionError(f"{len(empty)} of {len(queries())} have no data:\n{lines}")
-        time.sleep(1.0)
+
+    def empty() -> str:
+        return "\n".join(f"{place}: {query}" for place, query in without_data(prometheus).items())
+
+    until(
+        lambda: not without_data(prometheus),
+        "every query has data",
+        pause_seconds=1.0,
+        details=empty,
+    )
 
 
 def _await_ready(running: Prometheus, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if httpx.get(f"{running.url}/-/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.1)
-    raise AssertionError(f"Prometheus did not start:\n{running.log.read_text()[-2000:]}")
+    def ready() -> bool:
+        assert process.poll() is None, running.log.read_text()[-2000:]
+        return httpx.get(f"{running.url}/-/ready").status_code == 200
+
+    until(ready, "Prometheus starts", details=running.log.read_text)

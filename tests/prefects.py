@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,10 +13,10 @@ from pathlib import Path
 
 import httpx
 
+from tests import waiting
 from tests.brokers import free_ports
 
 ROOT = Path(__file__).parents[1]
-PATIENCE_SECONDS = 180.0
 
 QUIET = {
     "DO_NOT_TRACK": "1",
@@ -105,24 +104,45 @@ class Prefect:
         return {**QUIET, "PREFECT_API_URL": self.url, "PREFECT_HOME": home}
 
     def post(self, path: str, **body: object) -> object:
-        return httpx.post(f"{self.url}/{path}", json=body, timeout=30.0).raise_for_status().json()
+        """Ask a question, again if a busy machine lets it wait too long."""
+        answers: list[object] = []
+
+        def ask() -> bool:
+            answer = httpx.post(f"{self.url}/{path}", json=body, timeout=60.0)
+            if answer.status_code >= 500:  # SQLite is locked for longer than the server waits
+                return False
+            answers.append(answer.raise_for_status().json())
+            return True
+
+        waiting.until(ask, f"the Prefect server answers {path}")
+        return answers[0]
 
     def wait(self) -> None:
         until(self._answers, "the Prefect server answers", self.process)
 
     def runs(self, flow: str) -> list[dict[str, object]]:
-        """List the runs of a flow's deployment, oldest first, with their states."""
+        """List the newest 200 runs of a flow's deployment, oldest first, with their states."""
         found = self.post(
             "flow_runs/filter",
             flows={"name": {"any_": [flow]}},
-            sort="START_TIME_ASC",
+            sort="START_TIME_DESC",
             limit=200,
         )
         assert isinstance(found, list)
-        return found
+        return found[::-1]
 
     def ended(self, flow: str, state: str = "COMPLETED") -> list[dict[str, object]]:
         return [run for run in self.runs(flow) if run["state_type"] == state]
+
+    def count(self, flow: str, state: str = "COMPLETED") -> int:
+        """Count all runs of a flow that ended in a state."""
+        found = self.post(
+            "flow_runs/count",
+            flows={"name": {"any_": [flow]}},
+            flow_runs={"state": {"type": {"any_": [state]}}},
+        )
+        assert isinstance(found, int)
+        return found
 
     def _answers(self) -> bool:
         try:
@@ -162,16 +182,19 @@ def until(
     condition: Callable[[], object],
     what: str,
     *watched: Process,
-    seconds: float = PATIENCE_SECONDS,
+    seconds: float = waiting.PATIENCE_SECONDS,
 ) -> None:
-    """Wait until something holds; say what did not, with the ends of the logs."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        ends = "\n".join(f"--- {p.log.name}\n{p.text()[-3000:]}" for p in watched)
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}\n{ends}"
+    """Wait until a condition holds; fail at once if a process it depends on ends before."""
+
+    def ends() -> str:
+        return "\n".join(f"--- {p.log.name}\n{p.text()[-3000:]}" for p in watched)
+
+    def holds() -> object:
         dead = [p for p in watched if p.running is not None and p.running.poll() is not None]
-        assert not dead, f"ended before {what}\n{ends}"
-        time.sleep(0.3)
+        assert not dead, f"ended before {what}\n{ends()}"
+        return condition()
+
+    waiting.until(holds, what, seconds, pause_seconds=0.3, details=ends)
 
 
 def descendants(pid: int) -> list[int]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,8 +13,10 @@ from pathlib import Path
 
 import httpx
 
+from tests.brokers import free_ports
+from tests.waiting import until
+
 ROOT = Path(__file__).parents[1]
-PATIENCE_SECONDS = 300  # a cold machine compiles the kernels first
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Running:
 @contextmanager
 def serve(folder: Path, environment: dict[str, str], target: str = ".") -> Iterator[Running]:
     """Serve from the repository, or a Bento by its tag, on a free port until the block ends."""
-    port = _free_port()
+    (port,) = free_ports(1)
     log = folder / "serve.log"
     command = [sys.executable, "-m", "bentoml", "serve", target, "--port", str(port)]
     with log.open("wb") as output:
@@ -45,7 +45,7 @@ def serve(folder: Path, environment: dict[str, str], target: str = ".") -> Itera
         )
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as client:
-            _wait(client, process, log)
+            await_answer("/livez", client, process, log)
             yield Running(client, log, process.pid)
     finally:
         process.terminate()
@@ -59,31 +59,23 @@ def serve(folder: Path, environment: dict[str, str], target: str = ".") -> Itera
 
 def _wait_gone(group: int) -> None:
     """Wait until no process of the service is left: each must end with it."""
-    deadline = time.monotonic() + 30.0
-    while True:
+
+    def left() -> list[str]:
         listing = subprocess.run(
             ["ps", "-eo", "pgid=,args="], capture_output=True, text=True, check=True
         )
-        left = [line for line in listing.stdout.splitlines() if line.split()[0] == str(group)]
-        if not left:
-            return
-        assert time.monotonic() < deadline, f"left behind: {left}"
-        time.sleep(0.2)
+        return [line for line in listing.stdout.splitlines() if line.split()[0] == str(group)]
+
+    until(lambda: not left(), "every process of the service ends", details=lambda: str(left()))
 
 
-def _free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+def await_answer(
+    path: str, client: httpx.Client, process: subprocess.Popen[bytes], log: Path
+) -> None:
+    """Wait until a service that is starting answers a path with 200."""
 
+    def answers() -> bool:
+        assert process.poll() is None, log.read_text(errors="replace")
+        return client.get(path).status_code == 200
 
-def _wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if client.get("/livez").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.2)
-    raise AssertionError(f"the service did not start:\n{log.read_text(errors='replace')}")
+    until(answers, f"the service answers {path}", details=log.read_text)

@@ -15,7 +15,8 @@ from pathlib import Path
 from tests.chaos import market
 from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
-from tests.chaos.processes import Child, capture, running, small_files, until
+from tests.chaos.processes import Child, capture, running, small_files
+from tests.waiting import until
 from volatility.lake.lake import Lake, LakeError
 from volatility.records.tick import encode
 from volatility.streaming.log.interface import TICKS

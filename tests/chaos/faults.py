@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import random
-import time
 from contextlib import closing
 from functools import partial
 from pathlib import Path
 
 from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
-from tests.chaos.processes import PATIENCE_SECONDS, Child, capture, command, running
+from tests.chaos.processes import Child, capture, command, running
 from tests.exchange import Exchange
 from tests.integration.test_live_source import faults
 from tests.journal import check
 from tests.tickers import synthetic
+from tests.waiting import until_async
 from volatility.lake.lake import Lake
 from volatility.records.tick import Tick
 from volatility.streaming.capture import capture_topic
@@ -90,13 +90,13 @@ async def _market(
         ingest = await start()
         try:
             # Of what came before the first record in the log nobody can know.
-            await _until(lambda: _logged(log) >= 4, "the first ticks in the log", 0.1)
+            await until_async(lambda: _logged(log) >= 4, "the first ticks in the log", 0.1)
             killed_before = set(chance.sample(range(count), kills))
             for number, fault in zip(range(count), faults(exchange, chance), strict=False):
                 await _flowing(exchange, chance.randint(0, 8))
                 if number in killed_before:
                     await asyncio.to_thread(ingest.kill)
-                    await _until(lambda: not exchange.live(), "the end of its connection")
+                    await until_async(lambda: not exchange.live(), "the end of its connection")
                     ingest = await start()
                     await _flowing(exchange, chance.randint(0, 8))
                 await exchange.do(fault)
@@ -104,7 +104,7 @@ async def _market(
             await exchange.do(exchange.pause)
             last = next(entry for entry in reversed(exchange.journal) if entry.sent)
             lake = Lake(folder / "lake")
-            await _until(lambda: lake.span(last.symbol)[1] >= last.time, "the last tick", 0.3)
+            await until_async(lambda: lake.span(last.symbol)[1] >= last.time, "the last tick", 0.3)
             await asyncio.to_thread(ingest.stop)
         finally:
             if ingest.process.is_alive():
@@ -118,7 +118,7 @@ def _logged(log: KafkaLog) -> int:
 
 async def _flowing(exchange: Exchange, count: int) -> None:
     """Wait until a live connection has been sent so many tickers of every symbol."""
-    await _until(exchange.live, "a connection")
+    await until_async(exchange.live, "a connection")
     start = len(exchange.journal)
 
     def enough() -> bool:
@@ -126,11 +126,4 @@ async def _flowing(exchange: Exchange, count: int) -> None:
         sent = [e.symbol for e in exchange.journal[start:] if e.sent and e.connection in live]
         return bool(live) and all(sent.count(symbol) >= count for symbol in exchange.symbols)
 
-    await _until(enough, "ticks")
-
-
-async def _until(condition, what: str, pause_seconds: float = 0.005) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen: {what}"
-        await asyncio.sleep(pause_seconds)
+    await until_async(enough, "ticks")

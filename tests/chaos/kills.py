@@ -23,8 +23,8 @@ from tests.chaos.processes import (
     load,
     running,
     score,
-    until,
 )
+from tests.waiting import until
 from volatility.lake.lake import Lake
 from volatility.streaming.capture import capture_topic
 from volatility.streaming.log.interface import PREDICTIONS, TICKS

@@ -12,7 +12,8 @@ from tests.brokers import RunningBroker
 from tests.chaos import kills, market
 from tests.chaos.checks import check_lake, held
 from tests.chaos.place import clear
-from tests.chaos.processes import command, running, until
+from tests.chaos.processes import command, running
+from tests.waiting import until
 from volatility.lake.lake import Lake
 from volatility.records.columns import to_table
 from volatility.streaming.capture import capture_topic

@@ -13,7 +13,8 @@ import numpy as np
 
 from tests.chaos.checks import batch_rows, bundle, check_lake, check_predictions, read_all
 from tests.chaos.place import clear, registered
-from tests.chaos.processes import hold, running, score, until
+from tests.chaos.processes import hold, running, score
+from tests.waiting import until
 from volatility.features.engine import TICK_COLUMNS
 from volatility.lake.lake import Lake
 from volatility.models.forecaster import Forecasts

@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from multiprocessing.context import ForkServerContext
@@ -28,6 +28,7 @@ import volatility.streaming.score
 import volatility.streaming.sources.websocket
 from tests.chaos import market
 from tests.chaos.checks import bundle
+from tests.waiting import PATIENCE_SECONDS
 from volatility.cli.main import main
 from volatility.cli.streaming import stopping
 from volatility.features.engine import FeatureEngine
@@ -37,7 +38,6 @@ from volatility.records.tick import Heartbeat
 from volatility.streaming.log.kafka_log import KafkaLog
 from volatility.streaming.score import Scorer
 
-PATIENCE_SECONDS = 120.0
 ROOT = Path(__file__).parents[2]
 
 
@@ -199,14 +199,6 @@ def running(output: Path, run: partial[None], *before: partial[None]) -> Iterato
     finally:
         if child.process.is_alive():
             child.kill()
-
-
-def until(condition: Callable[[], Any], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-    """Look again and again: what is waited for happens in another process."""
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"it did not happen: {what}"
-        time.sleep(0.02)
 
 
 FeatureEngine().update(Heartbeat("WARM-UP", market.START_NS))  # compiled before the first fork

@@ -19,9 +19,9 @@ from mlflow.tracking import MlflowClient
 
 from service.wire import decode_rows
 from tests.bundles import small_bundle
-from tests.chaos.processes import until
 from tests.registries import make_registry, register_small
 from tests.serving import Running, serve
+from tests.waiting import PATIENCE_SECONDS, until
 from volatility import registry
 from volatility.models.bundle import ARRAYS_FILE
 
@@ -56,7 +56,7 @@ class Load:
     def __exit__(self, *_: object) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(10.0)
+            thread.join(PATIENCE_SECONDS)
 
     def all_on(self, version: str, since: float) -> bool:
         """Tell whether every connection's newest answer since then is of a version."""

@@ -17,6 +17,7 @@ import pytest
 from tests.documents import DOCUMENTS, ROOT, blocks, scripts
 from tests.registries import make_registry, register_small
 from tests.serving import serve
+from tests.waiting import PATIENCE_SECONDS
 from volatility import registry
 
 ADDRESS = "localhost:3000"
@@ -52,7 +53,9 @@ def program(name: str) -> str:
 
 
 def said(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return done.stdout
 
@@ -134,6 +137,8 @@ def test_a_client_in_node_says_what_was_refused(address: str, tmp_path: Path) ->
     client = tmp_path / "client.mjs"
     client.write_text(text)
     command = [program("node"), str(client)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=PATIENCE_SECONDS
+    )
     assert done.returncode == 1
     assert "unknown feature 'spread_bsp'" in done.stderr

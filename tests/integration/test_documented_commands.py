@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +21,8 @@ from tests.brokers import RunningBroker, free_ports
 from tests.documents import ROOT, RUN, blocks, documented
 from tests.examples import START_NS
 from tests.registries import make_registry, register_small
+from tests.serving import await_answer
+from tests.waiting import PATIENCE_SECONDS
 from volatility import registry
 from volatility.simulation.simulator import simulate
 from volatility.streaming.log.interface import DEAD_LETTER
@@ -37,7 +38,6 @@ SMALL = {
 # The demo serves until it is stopped; `bentoml serve` below is what it starts then.
 AS = {"make demo": "make demo SERVE=0"}
 REFUSED = {"volatility promote": "did not pass the gate"}  # this market is too short
-PATIENCE_SECONDS = 300.0
 
 
 @pytest.fixture
@@ -163,7 +163,8 @@ def test_every_make_target_is_there() -> None:
     for command in sorted(set(shown)):
         done = subprocess.run(
             ["bash", "-c", f"{command} --dry-run"], cwd=ROOT, capture_output=True, text=True,
-            check=False, timeout=60, env=environment(HOME=os.environ.get("HOME", "/")),
+            check=False, timeout=PATIENCE_SECONDS,
+            env=environment(HOME=os.environ.get("HOME", "/")),
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}"
 
@@ -186,7 +187,7 @@ def served(command: str, folder: Path) -> Iterator[httpx.Client]:
         )  # fmt: skip
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60.0) as client:
-            wait(client, process, folder / "serve.log")
+            await_answer("/readyz", client, process, folder / "serve.log")
             yield client
     finally:
         process.terminate()
@@ -195,15 +196,3 @@ def served(command: str, folder: Path) -> Iterator[httpx.Client]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-
-
-def wait(client: httpx.Client, process: subprocess.Popen[bytes], log: Path) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        try:
-            if client.get("/readyz").status_code == 200:
-                return
-        except httpx.TransportError:
-            pass
-        time.sleep(0.2)
-    raise AssertionError(f"the service did not become ready:\n{log.read_text(errors='replace')}")

@@ -11,7 +11,6 @@ from collections.abc import Iterator, Sequence
 import pytest
 
 from tests.logs import (
-    PATIENCE_SECONDS,
     InKafka,
     InMemory,
     Ledger,
@@ -23,8 +22,8 @@ from tests.logs import (
     by_partition,
     read,
     read_all,
-    wait_until,
 )
+from tests.waiting import PATIENCE_SECONDS, until
 from volatility.streaming.log.interface import LARGEST_RECORD, LogError
 from volatility.streaming.log.memory_log import MemoryLog
 
@@ -208,19 +207,22 @@ def test_a_group_shares_the_partitions_and_reads_each_record_once(place: Place, 
     ledger = Ledger()
     one = Member(place, topic, ledger)
     append(place.log, topic, 400)
-    wait_until(lambda: len(one.found) == 400)
+    until(lambda: len(one.found) == 400, "one reads all")
     assert one.reader.assignment() == (0, 1, 2, 3)
 
     other = Member(place, topic, ledger)
-    wait_until(lambda: set(ledger.owners.values()) == {one, other} and len(ledger.owners) == 4)
+    until(
+        lambda: set(ledger.owners.values()) == {one, other} and len(ledger.owners) == 4,
+        "both have a share",
+    )
     append(place.log, topic, 400, start=400)
-    wait_until(lambda: len(one.found) + len(other.found) == 800)
+    until(lambda: len(one.found) + len(other.found) == 800, "both read all")
     assert {one.reader.assignment(), other.reader.assignment()} == {(0, 1), (2, 3)}
 
     one.stop()
-    wait_until(lambda: len(ledger.owners) == 4)
+    until(lambda: len(ledger.owners) == 4, "every partition has an owner")
     append(place.log, topic, 400, start=800)
-    wait_until(lambda: len(one.found) + len(other.found) == 1200)
+    until(lambda: len(one.found) + len(other.found) == 1200, "the rest is read")
     other.stop()
     assert ledger.problems == []
     assert ledger.owners == {}

@@ -17,7 +17,6 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from tests.brokers import RunningBroker, free_ports
 from tests.chaos import market
 from tests.logs import (
-    PATIENCE_SECONDS,
     InKafka,
     Ledger,
     Member,
@@ -25,8 +24,8 @@ from tests.logs import (
     assert_contiguous,
     assert_each_key_in_order,
     read_all,
-    wait_until,
 )
+from tests.waiting import PATIENCE_SECONDS, until
 from volatility.dev.broker import Broker, BrokerError, cluster_id, prepare
 from volatility.lake.lake import Lake
 from volatility.records.tick import encode
@@ -119,7 +118,7 @@ def test_a_record_that_the_broker_refuses_is_buried_and_stops_no_other(
     admin = KafkaAdminClient(bootstrap_servers=broker.servers)
     admin.create_topics([NewTopic(name, 1, 1, topic_configs={"max.message.bytes": "2000"})])
     admin.close()
-    wait_until(lambda: bool(log.partitions(name)))
+    until(lambda: log.partitions(name), "the topic is there")
     values = [random.Random(number).randbytes(300) for number in range(60)]
     values[20] = values[41] = random.Random(0).randbytes(5_000)
     writer = log.writer()
@@ -180,10 +179,10 @@ def test_a_broker_killed_under_load_loses_and_doubles_nothing(
     found: list[Message] = []
     appended = 0
 
-    def work(until: Callable[[], bool], writes: Writer | None) -> None:
+    def work(enough: Callable[[], bool], writes: Writer | None) -> None:
         nonlocal appended
         deadline = time.monotonic() + PATIENCE_SECONDS
-        while not until() and time.monotonic() < deadline:
+        while not enough() and time.monotonic() < deadline:
             for _ in range(20 if writes else 0):
                 writer.append("ticks", b"key-%d" % (appended % 7), b"%d" % appended)
                 appended += 1
@@ -202,7 +201,7 @@ def test_a_broker_killed_under_load_loses_and_doubles_nothing(
     work(lambda: len(found) > before + 500, writer)
     writer.flush(PATIENCE_SECONDS)
     work(lambda: len(found) >= appended, None)
-    wait_until(lambda: len(member.found) >= appended or bool(ledger.problems))
+    until(lambda: len(member.found) >= appended or ledger.problems, "everything is read")
     member.stop()
     reader.close()
     log.close()

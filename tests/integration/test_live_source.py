@@ -12,6 +12,7 @@ import pytest
 from tests.exchange import Exchange
 from tests.journal import check
 from tests.tickers import recorded, synthetic
+from tests.waiting import until_async
 from volatility.records.tick import Heartbeat, Tick
 from volatility.streaming.sources import (
     Arrived,
@@ -91,15 +92,6 @@ async def connected(exchange, known=(), timing=TIMING):
             await task
 
 
-async def until(condition):
-    """Look again and again: what is waited for comes from two sides and has no event."""
-    for _ in range(20_000):
-        if condition():
-            return
-        await asyncio.sleep(0.001)
-    raise AssertionError("it did not happen")
-
-
 async def fresh(exchange, client, count=3):
     """Wait until a live connection has brought so many ticks of every symbol."""
     seen, before = len(client.events), exchange.now
@@ -109,7 +101,7 @@ async def fresh(exchange, client, count=3):
         found = Counter(r.symbol for r in ticks if isinstance(r, Tick) and r.time > before)
         return exchange.live() and all(found[symbol] >= count for symbol in exchange.symbols)
 
-    await until(enough)
+    await until_async(enough, "ticks of every symbol")
 
 
 async def settle(exchange, client):
@@ -117,7 +109,9 @@ async def settle(exchange, client):
     await fresh(exchange, client)
     await exchange.do(exchange.pause)
     last = next(entry for entry in reversed(exchange.journal) if entry.sent)
-    await until(lambda: any(tick.time == last.time for tick in reversed(client.ticks())))
+    await until_async(
+        lambda: any(tick.time == last.time for tick in reversed(client.ticks())), "the last tick"
+    )
 
 
 def faults(exchange, generator):
@@ -159,7 +153,7 @@ def test_through_faults_each_message_arrives_once_or_lies_in_a_gap(protocol, sou
         ):
             await fresh(exchange, client)
             for _, fault in zip(range(FAULTS), faults(exchange, generator), strict=False):
-                await until(exchange.live)
+                await until_async(exchange.live, "a connection")
                 await exchange.do(fault)
                 if generator.random() < 0.5:  # else another fault follows at once
                     await fresh(exchange, client, generator.randint(1, 8))
@@ -212,9 +206,11 @@ def test_a_restart_goes_on_where_the_last_run_ended(protocol):
         async with Exchange(synthetic(protocol), protocol) as exchange:
             async with connected(exchange) as first:
                 await fresh(exchange, first)
-            await until(lambda: all(session.ended for session in exchange.sessions))
+            await until_async(
+                lambda: all(session.ended for session in exchange.sessions), "the sessions end"
+            )
             away = len(exchange.journal)
-            await until(lambda: len(exchange.journal) > away + 20)
+            await until_async(lambda: len(exchange.journal) > away + 20, "twenty more tickers")
             async with connected(exchange, known=first.records) as second:
                 await fresh(exchange, second)
                 await settle(exchange, second)
@@ -235,7 +231,7 @@ def test_cancelling_closes_the_connection_in_good_form():
             async with connected(exchange) as client:
                 await fresh(exchange, client)
             (session,) = exchange.sessions
-            await until(lambda: session.ended)
+            await until_async(lambda: session.ended, "the session ends")
             return session.socket.close_code
 
     assert asyncio.run(scenario()) == 1000
@@ -249,7 +245,7 @@ def test_whoever_stops_listening_closes_the_connection():
                     assert events
                     break
             (session,) = exchange.sessions
-            await until(lambda: session.ended)
+            await until_async(lambda: session.ended, "the session ends")
 
     asyncio.run(scenario())
 

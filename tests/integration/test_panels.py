@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
@@ -23,9 +23,10 @@ from pipelines.state import FOLDER, finished
 from tests.brokers import RunningBroker, free_ports
 from tests.chaos.place import clear
 from tests.panels import await_data, run_prometheus
-from tests.prefects import process, serve_command, until
+from tests.prefects import process, serve_command
 from tests.registries import make_registry, register_small
 from tests.serving import serve
+from tests.waiting import until
 from volatility import registry
 from volatility.files import write_json
 from volatility.streaming.dead_letter import send_to_dead_letter
@@ -34,6 +35,7 @@ from volatility.streaming.log.kafka_log import KafkaLog
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 SPEED = 60  # an hour of market a minute
+NEEDED = ("precision", "recall")
 ROWS = {"rows": [{"volatility_ratio_60s": 2.5, "spread_bps": 0.7, "volatility_ratio_5s": 1.1}]}
 
 
@@ -77,10 +79,11 @@ def test_every_panel_of_every_dashboard_has_data(tmp_path: Path, place: RunningB
             assert prometheus.number(f'up{{job="{job}"}}') == 1.0
         # What is wrong at once would fire by now; the rest waits for minutes. On a busy machine a
         # look at the broker may have timed out; then the next one ends the alert.
-        try:
-            again(lambda: prometheus.firing() == set(), "no alert fires", seconds=60.0)
-        except AssertionError:
-            pytest.fail(f"these alerts fire: {prometheus.firing()}")
+        until(
+            lambda: not prometheus.firing(),
+            "no alert fires",
+            details=lambda: str(prometheus.firing()),
+        )
         # Of the routes that anyone asks for, those are stored that there are.
         assert prometheus.has_data('bentoml_service_request_total{endpoint="/predict"}')
         assert service.client.get("/metrics").text.count('endpoint="/nowhere"')
@@ -116,24 +119,17 @@ def run_flows(log: KafkaLog) -> None:
         build("data/ticks", "data", "params.yaml")
         found = measure("data", "reports", "params.yaml")
         models = found["models"] if found else {}
-        figures = [model[name] for model in models.values() for name in ("precision", "recall")]
-        return len(models) == 3 and any(figure is not None for figure in figures)
+        # Precision needs a flagged window and recall one that was volatile.
+        known = [name for m in models.values() for name in NEEDED if m[name] is not None]
+        return len(models) == 3 and set(known) == set(NEEDED)
 
-    again(measured, "live figures of champion, challenger and baseline")
+    until(measured, "live figures of champion, challenger and baseline", pause_seconds=2.0)
     now = time.time()
     for flow in FLOWS:
         finished(Path("data") / FOLDER, flow.name, succeeded=True, now=now, duration_seconds=1.0)
     checked = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now))
     drift = {"drift_share": 0.1, "drifted_features": 2, "alert": False, "checked": checked}
     write_json(Path("reports/drift/latest.json"), drift)
-
-
-def again(act: Callable[[], bool], what: str, seconds: float = 180.0) -> None:
-    """Do something that takes a while, again and again, until it says that it is enough."""
-    deadline = time.monotonic() + seconds
-    while not act():
-        assert time.monotonic() < deadline, f"it did not happen: {what}"
-        time.sleep(2.0)
 
 
 @contextmanager

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -13,6 +12,7 @@ import pytest
 from tests.bundles import random_rows, small_bundle
 from tests.registries import make_registry, register_small
 from tests.serving import ROOT, Running, serve
+from tests.waiting import until
 from volatility import registry
 from volatility.features.engine import FeatureEngine
 from volatility.features.table import FEATURE_NAMES, INDEX, MODEL_INPUTS
@@ -195,11 +195,12 @@ def test_on_a_fresh_installation_the_prior_serves_until_a_model_is_registered(
         monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(place))
         register_small(place)
         registry.promote("1", evidence={})
-        deadline = time.monotonic() + 60.0
-        while running.client.get("/version").json()["variant"] != "ml":
-            assert time.monotonic() < deadline
+
+        def taken() -> bool:
             assert running.client.post("/predict", json={"rows": [ROW]}).status_code == 200
-            time.sleep(0.1)
+            return running.client.get("/version").json()["variant"] == "ml"
+
+        until(taken, "the new champion serves", pause_seconds=0.1)
 
 
 def test_a_setting_that_cannot_be_used_is_an_error_of_one_line():

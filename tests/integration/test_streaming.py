@@ -13,7 +13,8 @@ from tests.brokers import RunningBroker, run_broker
 from tests.chaos import disk, faults, kills, market, outage
 from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
-from tests.chaos.processes import capture, running, until
+from tests.chaos.processes import capture, running
+from tests.waiting import until
 from volatility.records.tick import encode
 from volatility.streaming.log.interface import TICKS
 from volatility.streaming.log.kafka_log import KafkaLog

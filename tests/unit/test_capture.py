@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections.abc import Callable
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 from tests.chaos import market
 from tests.chaos.checks import check_lake, read_all
 from tests.short_log import ShortLog
+from tests.waiting import PATIENCE_SECONDS, until
 from volatility.lake import parts
 from volatility.lake.lake import Lake, LakeError
 from volatility.records.tick import encode
@@ -95,7 +95,7 @@ def test_a_topic_created_anew_amid_a_run_is_followed(
 ) -> None:
     log = filled(300)
     work = opened(log, tmp_path, rotation=Rotation(rows=10**6, seconds=0.0))
-    stop = _Stop()
+    stop = threading.Event()
 
     def recreate() -> None:
         log.delete(TICKS)
@@ -103,9 +103,9 @@ def test_a_topic_created_anew_amid_a_run_is_followed(
         append(log, 400, seed=1, start_ns=market.START_NS + 10**12)
 
     with _following(work, stop):
-        stop.until(lambda: _held(tmp_path) == 300)
+        until(lambda: _held(tmp_path) == 300, "300 records in the lake")
         recreate()
-        stop.until(lambda: _held(tmp_path) == 700)
+        until(lambda: _held(tmp_path) == 700, "700 records in the lake")
     assert rows(tmp_path) == 700
 
 
@@ -275,7 +275,7 @@ def test_what_is_too_long_for_a_record_is_buried_cut(tmp_path: Path) -> None:
 def test_a_full_disk_is_told_once_and_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log, stop, tries = filled(300), _Stop(), []
+    log, stop, tries = filled(300), threading.Event(), []
     monkeypatch.setattr(module, "RETRY_SECONDS", 0.0)
     publish = parts.Stage._publish
 
@@ -288,7 +288,7 @@ def test_a_full_disk_is_told_once_and_waited_for(
     monkeypatch.setattr(parts.Stage, "_publish", full)
     work = opened(log, tmp_path, rotation=Rotation(rows=10**6, seconds=0.0))
     with caplog.at_level(logging.WARNING), _following(work, stop):
-        stop.until(lambda: _held(tmp_path) == 300)
+        until(lambda: _held(tmp_path) == 300, "300 records in the lake")
     errors = [r.getMessage() for r in caplog.records if r.levelno == logging.ERROR]
     assert len(errors) == 1
     assert "No space left on device" in errors[0]
@@ -316,7 +316,7 @@ def test_no_topic_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
 def test_members_of_a_group_split_the_partitions(tmp_path: Path) -> None:
     log = MemoryLog()
     log.create(TICKS, 4)
-    writer, stop = log.writer(), _Stop()
+    writer, stop = log.writer(), threading.Event()
     source = market.records(0, [f"S{n}-USD" for n in range(12)])
 
     def more(count: int) -> None:
@@ -327,9 +327,12 @@ def test_members_of_a_group_split_the_partitions(tmp_path: Path) -> None:
     one, two = (opened(log, tmp_path, **options) for _ in range(2))
     with _following(one, stop), _following(two, stop):
         more(600)
-        stop.until(lambda: len(one._reader.assignment()) == len(two._reader.assignment()) == 2)
+        until(
+            lambda: len(one._reader.assignment()) == len(two._reader.assignment()) == 2,
+            "two partitions each",
+        )
         more(600)
-        stop.until(lambda: _held(tmp_path) == 1_200)
+        until(lambda: _held(tmp_path) == 1_200, "1,200 records in the lake")
         assert not set(one._reader.assignment()) & set(two._reader.assignment())
     assert check_lake(log, tmp_path) == 1_200
 
@@ -421,30 +424,16 @@ def _held(folder: Path) -> int:
         return 0
 
 
-class _Stop:
-    """Tell threads to stop, and wait for what they do."""
-
-    def __init__(self) -> None:
-        self.asked = threading.Event()
-
-    def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(6_000):
-            if condition():
-                return
-            self.asked.wait(0.01)
-        raise AssertionError("it did not happen")
-
-
 class _following:  # noqa: N801  reads as what it is: a block
     """Run a capture in a thread during a block; what it raises is raised at the end."""
 
-    def __init__(self, work: Capture, stop: _Stop) -> None:
+    def __init__(self, work: Capture, stop: threading.Event) -> None:
         self.work, self.stop, self.errors = work, stop, []  # type: ignore[var-annotated]
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self) -> None:
         try:
-            self.work.run(follow=True, stopped=self.stop.asked.is_set)
+            self.work.run(follow=True, stopped=self.stop.is_set)
         except Exception as error:  # noqa: BLE001  handed to the test's own thread
             self.errors.append(error)
         finally:
@@ -454,8 +443,8 @@ class _following:  # noqa: N801  reads as what it is: a block
         self.thread.start()
 
     def __exit__(self, kind: object, *_: object) -> None:
-        self.stop.asked.set()
-        self.thread.join(30)
+        self.stop.set()
+        self.thread.join(PATIENCE_SECONDS)
         assert not self.thread.is_alive()
         if kind is None and self.errors:
             raise self.errors[0]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from prometheus_client import generate_latest
 from pipelines.lag import Lag, Watch, look
 from pipelines.monitor import Monitor, registry_of
 from pipelines.state import FOLDER, add_rows, finished
+from tests.waiting import until
 from volatility.records.tick import Tick, encode
 from volatility.streaming.capture import capture_topic
 from volatility.streaming.log.interface import LogError
@@ -214,10 +214,7 @@ def test_a_broker_that_is_away_leaves_no_old_lag(
     house.watch.newest = Lag()
 
     def show(broker_up: bool) -> dict[str, float]:
-        deadline = time.monotonic() + 30.0
-        while watch.newest.broker_up is not broker_up:
-            assert time.monotonic() < deadline
-            time.sleep(0.01)
+        until(lambda: watch.newest.broker_up is broker_up, f"broker up: {broker_up}")
         house.watch.newest = watch.newest
         return house.gauges()
 

@@ -18,6 +18,7 @@ from service.predictor import Served
 from service.security import HEADERS, Guard
 from service.state import State
 from tests.bundles import small_bundle
+from tests.waiting import PATIENCE_SECONDS, until_async
 from volatility.registry import RegisteredModel
 from volatility.settings import Settings
 
@@ -58,7 +59,7 @@ class Place:
                 writer.write(piece)
                 await writer.drain()
                 await asyncio.sleep(0.02)  # so that they are packets of their own
-            return [await asyncio.wait_for(read(reader), 20) for _ in range(count)]
+            return [await asyncio.wait_for(read(reader), PATIENCE_SECONDS) for _ in range(count)]
 
 
 @contextlib.asynccontextmanager
@@ -72,13 +73,9 @@ async def connection(port):
             await writer.wait_closed()
 
 
-async def until(condition) -> None:
-    """Wait for what no event tells."""
-    for _ in range(2_000):
-        if condition():
-            return
-        await asyncio.sleep(0.01)
-    raise AssertionError("it never came about")
+def holding(connections) -> bool:
+    """Tell whether any connection holds a request back."""
+    return any(getattr(one, "_held", None) for one in connections)
 
 
 async def read(reader):
@@ -108,13 +105,13 @@ def served(state, talk):
         server = uvicorn.Server(config)
         server.capture_signals = contextlib.nullcontext  # type: ignore[method-assign, assignment]
         running = asyncio.create_task(server.serve())
-        await until(lambda: server.started)
+        await until_async(lambda: server.started, "the server starts")
         port = server.servers[0].sockets[0].getsockname()[1]
         try:
             return await talk(Place(behind, server, port))
         finally:
             server.should_exit = True
-            await asyncio.wait_for(running, 20)
+            await asyncio.wait_for(running, PATIENCE_SECONDS)
 
     return asyncio.run(run())
 
@@ -155,8 +152,8 @@ def test_a_head_without_end_is_refused_before_the_key_is_looked_at(state, line):
                 writer.write(line[start : start + 10_000])
                 with contextlib.suppress(ConnectionError):
                     await writer.drain()
-            answer = await asyncio.wait_for(read(reader), 20)
-            rest = await asyncio.wait_for(reader.read(), 20)
+            answer = await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
+            rest = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
         return answer, rest, place.behind.calls
 
     (status, _, content), rest, calls = served(state, talk)
@@ -182,11 +179,11 @@ def test_a_head_that_does_not_arrive_ends_the_connection(state, monkeypatch, beg
     async def talk(place):
         async with connection(place.port) as (reader, writer):
             writer.write(begun)
-            silent = await asyncio.wait_for(reader.read(), 20)
+            silent = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
         async with connection(place.port) as (reader, writer):  # also after a good request
             writer.write(request() + (begun or b"POST /pred"))
             await read(reader)
-            return silent, await asyncio.wait_for(reader.read(), 20)
+            return silent, await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
 
     assert served(state, talk) == (b"", b"")
 
@@ -276,9 +273,9 @@ def test_who_waits_for_a_word_gets_it(state):
     async def talk(place):
         async with connection(place.port) as (reader, writer):
             writer.write(head + b"\r\n\r\n")
-            word = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+            word = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
             writer.write(body)
-            return word, await asyncio.wait_for(read(reader), 20)
+            return word, await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
 
     word, answer = served(state, talk)
     assert word.startswith(b"HTTP/1.1 100")
@@ -324,8 +321,8 @@ def test_the_connection_ends_where_the_client_asks_for_it(state):
     async def talk(place):
         async with connection(place.port) as (reader, writer):
             writer.write(request(connection="close"))
-            answer = await asyncio.wait_for(read(reader), 20)
-            return answer, await asyncio.wait_for(reader.read(), 20)
+            answer = await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
+            return answer, await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
 
     (_, headers, _), rest = served(state, talk)
     assert headers["connection"] == "close"
@@ -339,11 +336,11 @@ def test_a_request_that_is_held_while_the_server_ends_is_answered(state):
         connections = place.server.server_state.connections
         async with connection(place.port) as (reader, writer):
             writer.write(whole[:100])
-            await until(lambda: any(getattr(one, "_held", None) for one in connections))
+            await until_async(lambda: holding(connections), "a request is held")
             place.server.should_exit = True
-            await until(lambda: not any(getattr(one, "_held", None) for one in connections))
+            await until_async(lambda: not holding(connections), "it is given back")
             writer.write(whole[100:])
-            return await asyncio.wait_for(read(reader), 20)
+            return await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
 
     assert served(state, talk)[0] == 200
 
