@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import httpx
+from msgspec.structs import asdict
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.exceptions import PrefectException
+
+from volatility.evaluation import LiveModel, ModelFigures
+from volatility.reports import by_qlike
 
 logger = logging.getLogger(__name__)
 
@@ -37,11 +40,10 @@ DRIFT = {"feature": "input", "distance": "distance", "drifted": "drifted"}
 
 
 def ranked(
-    models: Mapping[str, Mapping[str, Any]], columns: Mapping[str, str]
+    models: Mapping[str, ModelFigures] | Mapping[str, LiveModel], columns: Mapping[str, str]
 ) -> list[dict[str, Any]]:
     """Return one row per model, lowest QLIKE first; missing measurements are empty."""
-    rows = [{"model": name, **found} for name, found in models.items()]
-    rows.sort(key=lambda row: math.inf if row.get("qlike") is None else row["qlike"])
+    rows = [{"model": name, **asdict(models[name])} for name in by_qlike(models)]
     return chosen(rows, columns)
 
 

@@ -10,7 +10,7 @@ from pipelines import artifacts
 from pipelines.common import holds_parts, paths, read, step
 from pipelines.watch import watched
 from volatility import stages
-from volatility.files import Json
+from volatility.evaluation import LivePerformance
 from volatility.reports import lines, verdict
 
 DESCRIPTION = (
@@ -19,7 +19,7 @@ DESCRIPTION = (
 )
 
 
-def measure(data: str, reports: str, params: str) -> Json | None:
+def measure(data: str, reports: str, params: str) -> LivePerformance | None:
     """Write and return the live figures; None without predictions or feature rows."""
     places, predictions = paths("data/ticks", data, reports), Path(data) / "predictions"
     if not holds_parts(predictions) or not any(places.features.glob("symbol=*")):
@@ -40,14 +40,14 @@ def performance(
         get_run_logger().info("nothing to measure yet: no predictions or no feature rows")
         return None
     told = verdict(result).sentence
-    if result["models"]:
-        rows = artifacts.ranked(result["models"], artifacts.LIVE)
+    if result.models:
+        rows = artifacts.ranked(result.models, artifacts.LIVE)
         artifacts.show_table("live-performance", rows, told)
     artifacts.show_report("performance-report", Path(reports) / "performance.html", told)
     get_run_logger().info(lines(result))
-    if result["demotion"] is not None:
+    if result.demotion is not None:
         get_run_logger().warning(told)
-    return int(result["rows_labelled"])
+    return result.rows_labelled
 
 
 if __name__ == "__main__":

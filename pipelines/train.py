@@ -11,8 +11,7 @@ from pipelines.common import paths, read, step
 from pipelines.features import build_step
 from pipelines.watch import watched
 from volatility import stages
-from volatility.evaluation import Verdict
-from volatility.files import Json
+from volatility.evaluation import Evaluation, Verdict
 from volatility.reports import leaderboard
 
 DESCRIPTION = (
@@ -33,7 +32,7 @@ def promote(data: str, reports: str, params: str, done: stages.Registration) -> 
 
 def evaluate(
     data: str, reports: str, params: str, done: stages.Registration, verdict: Verdict
-) -> Json:
+) -> Evaluation:
     """Write the evaluation report."""
     places = paths("data/ticks", data, reports)
     return stages.evaluate(read(params), places, done=done, verdict=verdict)
@@ -66,8 +65,8 @@ def train(
     told = sentence(version, verdict)
     artifacts.show_table(
         "leaderboard",
-        artifacts.ranked(result["models"], artifacts.LEADERBOARD),
-        f"Out of sample, base rate {result['base_rate']:.3f}. {told}",
+        artifacts.ranked(result.models, artifacts.LEADERBOARD),
+        f"Out of sample, base rate {result.base_rate:.3f}. {told}",
     )
     page = paths(lake, data, reports).reports / "evaluation.html"
     artifacts.show_report("evaluation", page, told)

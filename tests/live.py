@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from tests.bundles import small_bundle
 from volatility.dataset import assemble
+from volatility.evaluation import LiveModel
 from volatility.evaluation.live_rows import Live, captured_schema
 from volatility.evaluation.predictions import realised_bps
 from volatility.features.engine import FeatureFrame, feature_batches
@@ -92,3 +94,9 @@ def prediction(
 def without_forecasts(one: Prediction) -> Prediction:
     """Return a prediction as it was written before forecasts were."""
     return msgspec.structs.replace(one, midprice=None, forecasts=None, said_at=None)
+
+
+def live_model(qlike: float | None, pr_auc: float | None) -> LiveModel:
+    """Return the live skill of a model of which little is known."""
+    unknown: dict[str, Any] = dict.fromkeys(LiveModel.__struct_fields__)
+    return LiveModel(**(unknown | {"qlike": qlike, "pr_auc": pr_auc}))

@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 Json = dict[str, Any]
@@ -63,9 +64,11 @@ def write_json(path: Path, content: object) -> Path:
 
 
 def plain(value: object) -> Any:
-    """Convert numpy values to Python's, and non-finite numbers to None, recursively."""
+    """Convert numpy values and structs to Python's own, and non-finite numbers to None."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
+    if isinstance(value, msgspec.Struct):
+        value = msgspec.to_builtins(value)
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Mapping):

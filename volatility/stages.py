@@ -6,24 +6,27 @@ Each stage reads files and writes files; a stage that fails leaves what was ther
 from __future__ import annotations
 
 import hashlib
-import json
 import tempfile
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
+from msgspec.structs import replace
 from tqdm import tqdm
 
 from volatility import registry
 from volatility.dataset import assemble, read_dataset
 from volatility.evaluation import (
     Champion,
+    Evaluation,
     Evidence,
     FoldSummary,
+    LivePerformance,
     Placebo,
+    Placebos,
     Verdict,
     WalkForward,
     evaluate_bundle,
@@ -37,7 +40,7 @@ from volatility.evaluation import drift as drifts
 from volatility.evaluation import evaluate as evaluate_predictions
 from volatility.evaluation import judge as gate
 from volatility.features import FeatureFrame, build_features, read_features, update_features
-from volatility.files import Json, locked, plain, write_json
+from volatility.files import locked, write_json
 from volatility.lake import ImportReport, Lake, import_files
 from volatility.models import Bundle, TrainingError, fit_bundle, shipped
 from volatility.models import bundle as bundles
@@ -124,7 +127,14 @@ class Trained:
 
     product: Bundle
     walked: WalkForward
-    placebo: Json
+    placebo: Placebos
+
+
+class Training(msgspec.Struct, frozen=True):
+    """Represent ``training.json``."""
+
+    folds: tuple[FoldSummary, ...]
+    placebo: Placebos
 
 
 @dataclass(frozen=True)
@@ -132,7 +142,7 @@ class Registration:
     """Represent a training that has just been registered, and its evaluation without a verdict."""
 
     trained: Trained
-    evaluation: Json
+    evaluation: Evaluation
     version: registry.Registered
 
 
@@ -158,9 +168,8 @@ def train(settings: Settings, paths: Paths, *, progress: bool = True) -> Registr
         raise TrainingError(_beaten(placebo))
     product.save(paths.model)
     write_predictions(walked.predictions, paths.predictions)
-    trained = Trained(product, walked, plain(placebo.json()))
-    folds = [asdict(fold) for fold in walked.folds]
-    write_json(paths.training, {"folds": folds, "placebo": trained.placebo})
+    trained = Trained(product, walked, placebo.results())
+    write_json(paths.training, Training(walked.folds, trained.placebo))
     evaluation = _evaluation(settings, trained)
     version = registry.register(
         paths.model,
@@ -190,7 +199,7 @@ def evaluate(
     ticks: Path | None = None,
     done: Registration | None = None,
     verdict: Verdict | None = None,
-) -> Json:
+) -> Evaluation:
     """Evaluate and write ``evaluation.json`` and ``evaluation.html``.
 
     Without ``model`` and ``ticks``: the out-of-sample predictions of the last training, and
@@ -205,19 +214,22 @@ def evaluate(
             data = read_dataset(paths.features, settings)
         else:
             data = assemble(_features_of(ticks, settings), settings)
-        result = evaluate_bundle(chosen, data, settings)
-        result["placebo"] = plain(run_placebo(settings, shipped()).json())
-        result["gate"] = None
+        result = replace(
+            evaluate_bundle(chosen, data, settings),
+            placebo=run_placebo(settings, shipped()).results(),
+        )
     elif ticks is not None:
         data = assemble(_features_of(ticks, settings), settings)
         walked = walk_forward_predictions(data, settings, shipped())
         product = fit_bundle(data, settings, shipped())
-        placebo = plain(run_placebo(settings, shipped()).json())
+        placebo = run_placebo(settings, shipped()).results()
         result = _evaluation(settings, Trained(product, walked, placebo))
     else:
         trained = done.trained if done else read_trained(settings, paths)
-        result = dict(done.evaluation) if done else _evaluation(settings, trained)
-        result["gate"] = plain(msgspec.to_builtins(verdict or judge(settings, trained)))
+        result = replace(
+            done.evaluation if done else _evaluation(settings, trained),
+            gate=verdict or judge(settings, trained),
+        )
     report.write_evaluation(result, paths.reports)
     plots.write_plots(result, paths.reports / "plots")
     report_index.write_index(paths.reports)
@@ -302,7 +314,7 @@ def drift(settings: Settings, paths: Paths, *, model: str | None = None) -> drif
 
 def performance(
     settings: Settings, paths: Paths, predictions: Path = Path("data/predictions")
-) -> Json:
+) -> LivePerformance:
     """Compare captured predictions with the outcome; demote a champion that they refute.
 
     The hours end with the newest feature row, so build the features first.
@@ -332,7 +344,7 @@ def run_chain(settings: Settings, paths: Paths, tell: Callable[[str], None]) -> 
     version, verdict = promote(settings, paths, done.trained)
     result = evaluate(settings, paths, done=done, verdict=verdict)
     tell(
-        f"placebo    {len(result['placebo'])} markets, no model beats the true forecast\n\n"
+        f"placebo    {len(done.trained.placebo)} markets, no model beats the true forecast\n\n"
         f"{leaderboard(result)}\n"
     )
     outcome = "is champion" if verdict.earned else "not promoted: "
@@ -355,25 +367,25 @@ def read_trained(settings: Settings, paths: Paths) -> Trained:
     """
     product = bundles.load(paths.model)
     try:
-        summary = json.loads(paths.training.read_text())
-        folds = tuple(FoldSummary(**fold) for fold in summary["folds"])
-        placebo: Json = summary["placebo"]
-    except (OSError, ValueError, LookupError, TypeError) as error:
+        stored = msgspec.json.decode(paths.training.read_bytes(), type=Training)
+    except (OSError, msgspec.MsgspecError) as error:
         raise TrainingError(
             f"{paths.training} is damaged ({error}); run `volatility train`"
         ) from error
     start_ns = product.specification.train_start
     data = read_dataset(paths.features, _settings_of(product, settings), start_ns=start_ns)
-    predictions = read_predictions(paths.predictions, data, [fold.best_simple for fold in folds])
-    return Trained(product, WalkForward(predictions, folds), placebo)
+    predictions = read_predictions(
+        paths.predictions, data, [fold.best_simple for fold in stored.folds]
+    )
+    return Trained(product, WalkForward(predictions, stored.folds), stored.placebo)
 
 
-def _evaluation(settings: Settings, trained: Trained) -> Json:
+def _evaluation(settings: Settings, trained: Trained) -> Evaluation:
     walked = trained.walked
     result = evaluate_predictions(
         walked.predictions, settings, trained.product, source="walk-forward", folds=walked.folds
     )
-    return {**result, "placebo": trained.placebo, "gate": None}
+    return replace(result, placebo=trained.placebo)
 
 
 def _features_of(ticks: Path, settings: Settings) -> list[FeatureFrame]:
@@ -390,11 +402,9 @@ def _features_of(ticks: Path, settings: Settings) -> list[FeatureFrame]:
 def _settings_of(trained: Bundle, settings: Settings) -> Settings:
     """Return the settings under which a bundle's rows are built and labelled."""
     spec = trained.specification
-    train = msgspec.structs.replace(
-        settings.train, stride_seconds=spec.parameters["train"]["stride_seconds"]
-    )
-    forecast = msgspec.structs.replace(settings.forecast, horizons=spec.horizons)
-    return msgspec.structs.replace(settings, features=spec.features, forecast=forecast, train=train)
+    train = replace(settings.train, stride_seconds=spec.parameters["train"]["stride_seconds"])
+    forecast = replace(settings.forecast, horizons=spec.horizons)
+    return replace(settings, features=spec.features, forecast=forecast, train=train)
 
 
 def _with_offsets(batch: pa.RecordBatch, partition: int, offset: int) -> pa.Table:
@@ -407,19 +417,18 @@ def _with_offsets(batch: pa.RecordBatch, partition: int, offset: int) -> pa.Tabl
     return pa.Table.from_arrays(columns, schema=LAKE_SCHEMA)
 
 
-def _metrics(result: Json) -> dict[str, float]:
-    flat = {
+def _metrics(evaluation: Evaluation) -> dict[str, float]:
+    """Return the figures that MLflow keeps of a version, by name."""
+    flat: dict[str, object] = {
         f"{name}.{metric}": value
-        for name, metrics in result["models"].items()
-        for metric, value in metrics.items()
-        if isinstance(value, int | float)
+        for name, figures in evaluation.models.items()
+        for metric, value in msgspec.structs.asdict(figures).items()
     }
-    flat |= {"base_rate": result["base_rate"], "rows": result["rows"]}
-    for measure in ("qlike", "pr_auc"):
-        value = result["ml_vs_best_simple"][measure]["difference"]
-        if value is not None:
-            flat[f"ml_vs_best_simple.{measure}"] = value
-    return {key: float(value) for key, value in flat.items()}
+    flat |= {"base_rate": evaluation.base_rate, "rows": evaluation.rows}
+    if evaluation.ml_vs_best_simple is not None:
+        flat["ml_vs_best_simple.qlike"] = evaluation.ml_vs_best_simple.qlike.difference
+        flat["ml_vs_best_simple.pr_auc"] = evaluation.ml_vs_best_simple.pr_auc.difference
+    return {key: float(value) for key, value in flat.items() if isinstance(value, int | float)}
 
 
 def _quiet(progress: bool) -> bool | None:

@@ -32,7 +32,7 @@ from volatility.evaluation import (
     walk_forward_predictions,
 )
 from volatility.features import FeatureFrame
-from volatility.files import Json
+from volatility.files import Json, plain
 from volatility.models import Prior, fit_bundle, fit_prior
 from volatility.settings import Settings
 
@@ -62,7 +62,7 @@ def study_venue(name: str, frames: Sequence[FeatureFrame], settings: Settings) -
     result = evaluate(
         walked.predictions, settings, product, source="walk-forward", folds=walked.folds
     )
-    return Venue(name, data, prior, walked.predictions, result)
+    return Venue(name, data, prior, walked.predictions, plain(result))
 
 
 def prior_without(venue: FeatureFrame, frames: Sequence[FeatureFrame], settings: Settings) -> Prior:
@@ -148,13 +148,13 @@ def venue_rows(venue: Venue) -> list[StudyRow]:
         key=lambda name: models[name]["qlike"],
     )
     drawn = resample(venue.predictions, Settings())
-    strict = versus(venue.predictions, drawn, "ml", hindsight)
+    strict = plain(versus(venue.predictions, drawn, "ml", hindsight))
     rows.append(
         interval_row(f"{where}, QLIKE of ml less the simple forecast that is best in hindsight",
                      "QLIKE", models["ml"]["qlike"], models[hindsight]["qlike"], hindsight,
                      strict["qlike"], None)
     )  # fmt: skip
-    prior = versus(venue.predictions, drawn, "prior", BASELINE)
+    prior = plain(versus(venue.predictions, drawn, "prior", BASELINE))
     rows.append(
         interval_row(f"{where}, QLIKE of the prior alone less best simple", "QLIKE",
                      models["prior"]["qlike"], models[BASELINE]["qlike"], found["baseline"],
@@ -171,7 +171,7 @@ def venue_rows(venue: Venue) -> list[StudyRow]:
 def pool_rows(predictions: Predictions, settings: Settings) -> list[StudyRow]:
     """Return the measures of the equal-weight pool."""
     drawn = resample(predictions, settings)
-    found = versus(predictions, drawn, "ml", BASELINE)
+    found = plain(versus(predictions, drawn, "ml", BASELINE))
     rows = []
     for measure, unit, target in (
         ("qlike", "QLIKE", "interval below zero"),

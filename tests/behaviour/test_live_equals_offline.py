@@ -14,6 +14,7 @@ from volatility import registry, stages
 from volatility.dataset import assemble
 from volatility.evaluation import evaluate_bundle
 from volatility.features.engine import read_features
+from volatility.files import plain
 from volatility.models.bundle import Bundle
 from volatility.records.columns import to_records
 from volatility.records.tick import encode
@@ -75,7 +76,7 @@ def lived(tmp_path_factory: pytest.TempPathFactory):
         capture_topic(log, PREDICTIONS, folder / "predictions")
         stages.make_features(SETTINGS, paths, progress=False)
         result = stages.performance(SETTINGS, paths, folder / "predictions")
-        yield folder, result, bundles
+        yield folder, plain(result), bundles
 
 
 def test_live_skill_is_exactly_the_offline_evaluation_of_the_same_rows(lived) -> None:
@@ -83,9 +84,10 @@ def test_live_skill_is_exactly_the_offline_evaluation_of_the_same_rows(lived) ->
     data = assemble(read_features(folder / "features"), SETTINGS)
     assert live["rows_labelled"] == len(data) > 800
     offline = {
-        name: evaluate_bundle(bundle, data, SETTINGS)["models"] for name, bundle in bundles.items()
+        name: plain(evaluate_bundle(bundle, data, SETTINGS).models)
+        for name, bundle in bundles.items()
     }
-    whole = evaluate_bundle(bundles["champion"], data, SETTINGS)
+    whole = plain(evaluate_bundle(bundles["champion"], data, SETTINGS))
     assert live["base_rate"] == whole["base_rate"]
     assert live["effective_windows"] == whole["effective_windows"]
     assert live["spike_levels_bps"] == whole["spike_levels_bps"]
@@ -145,4 +147,4 @@ def test_the_champion_is_judged_by_what_it_said_live(lived) -> None:
     # The same predictions again are not new evidence.
     paths = stages.Paths(features=folder / "features", reports=folder / "again")
     again = stages.performance(SETTINGS, paths, folder / "predictions")
-    assert again["live_evidence"] == evidence
+    assert plain(again.live_evidence) == evidence

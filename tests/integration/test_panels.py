@@ -35,7 +35,6 @@ from volatility.streaming.log.kafka_log import KafkaLog
 
 RUNBOOK = Path(__file__).parents[2] / "docs" / "runbook.md"
 SPEED = 60  # an hour of market a minute
-NEEDED = ("precision", "recall")
 ROWS = {"rows": [{"volatility_ratio_60s": 2.5, "spread_bps": 0.7, "volatility_ratio_5s": 1.1}]}
 
 
@@ -118,10 +117,13 @@ def run_flows(log: KafkaLog) -> None:
             capture_to_end(topic, "data")
         build("data/ticks", "data", "params.yaml")
         found = measure("data", "reports", "params.yaml")
-        models = found["models"] if found else {}
+        models = found.models if found else {}
         # Precision needs a flagged window and recall one that was volatile.
-        known = [name for m in models.values() for name in NEEDED if m[name] is not None]
-        return len(models) == 3 and set(known) == set(NEEDED)
+        return (
+            len(models) == 3
+            and any(model.precision is not None for model in models.values())
+            and any(model.recall is not None for model in models.values())
+        )
 
     until(measured, "live figures of champion, challenger and baseline", pause_seconds=2.0)
     now = time.time()

@@ -27,7 +27,7 @@ from volatility.evaluation.importances import permutation_importances
 from volatility.evaluation.resampled import losses, resample, spikes_of
 from volatility.evaluation.versus import versus
 from volatility.features.table import INDEX, LONGEST_WINDOW_SECONDS, MODEL_INPUTS
-from volatility.files import Json
+from volatility.files import Json, plain
 from volatility.models.bundle import Bundle
 from volatility.models.simple import SIMPLE
 from volatility.units import SECOND
@@ -39,9 +39,12 @@ MODELS = {*SIMPLE, "ml", "prior", BASELINE}
 
 @cache
 def result() -> Json:
-    return evaluate(
+    """Return the content of ``evaluation.json``."""
+    found = evaluate(
         walked().predictions, SMALL, trained(), source="walk-forward", folds=walked().folds
     )
+    content: Json = plain(found)
+    return content
 
 
 def last_fold() -> Predictions:
@@ -135,7 +138,9 @@ def doubled(predictions: Predictions) -> Predictions:
 
 def test_a_symbol_under_another_name_is_no_more_evidence() -> None:
     once, twice = walked().predictions, doubled(walked().predictions)
-    first, second = (versus(each, resample(each, SMALL), "ml", BASELINE) for each in (once, twice))
+    first, second = (
+        plain(versus(each, resample(each, SMALL), "ml", BASELINE)) for each in (once, twice)
+    )
     for measure in ("qlike", "crps_bps", "pr_auc", "brier"):
         assert second[measure]["difference"] == pytest.approx(first[measure]["difference"])
         assert second[measure]["interval"] == pytest.approx(first[measure]["interval"])
@@ -208,7 +213,7 @@ def test_alerts_are_measured_at_each_fold_s_own_threshold() -> None:
 def test_a_model_like_the_baseline_is_told_apart_by_nothing() -> None:
     predictions = walked().predictions
     same = replace(predictions, said={**predictions.said, "ml": predictions.said[BASELINE]})
-    found = versus(same, resample(same, SMALL), "ml", BASELINE)
+    found = plain(versus(same, resample(same, SMALL), "ml", BASELINE))
     for measure in ("qlike", "crps_bps", "pr_auc", "brier"):
         assert found[measure]["difference"] == 0.0
         assert found[measure]["interval"] == [0.0, 0.0]
@@ -221,11 +226,11 @@ def test_a_better_model_is_told_apart() -> None:
     best = predictions.said["ml"]
     worse = replace(best, volatility_bps=3.0 * best.volatility_bps)
     both = replace(predictions, said={**predictions.said, "worse": worse})
-    found = versus(both, resample(both, SMALL), "ml", "worse")
+    found = plain(versus(both, resample(both, SMALL), "ml", "worse"))
     assert found["qlike"]["interval"][1] < 0.0
     assert found["diebold_mariano"]["statistic"] < 0.0
     assert found["horizons"]["900s"]["qlike"]["interval"][1] < 0.0
-    whole = evaluate(both, SMALL, trained(), source="model")
+    whole = plain(evaluate(both, SMALL, trained(), source="model"))
     ranked = whole["confidence_set"]
     assert set(ranked["p_values"]) == {*both.said} - {BASELINE}  # it is one of the others
     assert "worse" not in ranked["included"]
@@ -297,14 +302,14 @@ def test_rows_whose_windows_touch_the_training_rows_are_seen() -> None:
 
 
 def test_a_bundle_is_evaluated_on_unseen_rows_alone() -> None:
-    found = evaluate_bundle(trained(), dataset(), SMALL)
+    found = plain(evaluate_bundle(trained(), dataset(), SMALL))
     later = dataset().time > trained().specification.train_stop + MARGIN * SECOND
     assert found["source"] == "model"
     assert found["rows"] == later.sum()
     assert found["excluded_rows"] == len(dataset()) - later.sum()
     assert found["folds"] == []
     own = evaluate(predict(trained(), dataset().take(later)), SMALL, trained(), source="model")
-    assert own["models"] == found["models"]
+    assert plain(own.models) == found["models"]
 
 
 def test_seen_rows_alone_cannot_be_evaluated() -> None:
@@ -317,7 +322,7 @@ def test_seen_rows_alone_cannot_be_evaluated() -> None:
 def test_rows_of_one_kind_are_still_evaluated(level: float, base_rate: float) -> None:
     rows = last_fold()
     one_kind = replace(rows, spike_level_bps=np.full(rows.spike_level_bps.shape, level))
-    found = evaluate(one_kind, SMALL, trained(), source="model")
+    found = plain(evaluate(one_kind, SMALL, trained(), source="model"))
     assert found["base_rate"] == pytest.approx(base_rate)
     assert found["models"]["ml"]["roc_auc"] is None
     assert found["models"]["ml"]["pr_auc"] == (pytest.approx(1.0) if base_rate else None)

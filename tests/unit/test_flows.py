@@ -22,7 +22,7 @@ from pipelines.common import transient
 from pipelines.deployments import FLOWS
 from pipelines.state import rows_written
 from pipelines.watch import note
-from tests.live import prediction
+from tests.live import live_model, prediction
 from volatility import registry, stages
 from volatility.evaluation import DriftError, Evidence, TooFewRowsError, Verdict
 from volatility.lake.lake import Lake, LakeError
@@ -222,12 +222,12 @@ def test_the_verdict_is_said_in_a_sentence():
 
 def test_the_leaderboard_s_best_model_stands_first():
     rows = artifacts.ranked(
-        {"a": {"qlike": 2.5, "roc_auc": 0.5}, "b": {"qlike": -1.30001}, "c": {"qlike": None}},
-        artifacts.LEADERBOARD,
+        {"a": live_model(2.5, 0.5), "b": live_model(-1.30001, 0.6), "c": live_model(None, None)},
+        artifacts.LIVE,
     )
     assert [row["model"] for row in rows] == ["b", "a", "c"]
     assert rows[0]["QLIKE"] == -1.3
-    assert rows[2]["ROC-AUC"] is None
+    assert rows[2]["PR-AUC"] is None
 
 
 def test_a_busy_machine_has_time_to_start_a_server_for_a_flow():

@@ -23,6 +23,7 @@ from tests.live import (
 )
 from tests.registries import make_registry, register_small
 from volatility import registry
+from volatility.evaluation.live_results import Demotion, Judgement, LivePerformance
 from volatility.evaluation.live_rows import (
     Live,
     captured,
@@ -30,9 +31,10 @@ from volatility.evaluation.live_rows import (
     read_captured,
     window_start,
 )
-from volatility.evaluation.performance import Measured, measure, nothing
+from volatility.evaluation.performance import Measured, measure
 from volatility.features.engine import FeatureFrame
 from volatility.features.table import LONGEST_WINDOW_SECONDS
+from volatility.files import plain
 from volatility.lake.lake import Lake
 from volatility.models.bundle import Bundle
 from volatility.models.prior import shipped
@@ -69,7 +71,13 @@ def measured(
 def found(
     frames: list[FeatureFrame], predictions: dict[str, list[pa.Table]], *models: Live
 ) -> dict[str, Any]:
-    return measured(frames, predictions, *models).report
+    """Return the content of ``latest.json``."""
+    content: dict[str, Any] = plain(measured(frames, predictions, *models).report)
+    return content
+
+
+def typed(content: dict[str, Any]) -> LivePerformance:
+    return msgspec.convert(content, LivePerformance)
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +184,8 @@ def test_rows_before_a_model_s_training_are_not_seen_either(champion) -> None:
     rows = rows_of()
     after = trained_on(champion, int(rows.time[-1]) + 10_000 * SECOND, 2 * int(rows.time[-1]))
     result = measured([rows], {"BTC-USD": [said(rows, after)]}, after)
-    assert result.report["left_out"]["seen_in_training"] == 0
+    assert result.report.left_out is not None
+    assert result.report.left_out.seen_in_training == 0
     assert result.gains is None  # but a demotion asks for what came after the training
 
 
@@ -187,7 +196,7 @@ def test_a_challenger_of_a_minute_ago_does_not_cut_the_window_short(champion, ch
     assert set(result["models"]) == {"champion", "baseline"}
     assert result["rows_labelled"] == ROWS - LAST
     assert result["waiting"] == {"model": "challenger", "model_version": "3", "rows": 36}
-    assert "scored 36 of these rows" in " ".join(performance_page(result).split())
+    assert "scored 36 of these rows" in " ".join(performance_page(typed(result)).split())
 
 
 def test_versions_and_variants_that_are_not_live_now_are_counted(champion, bundle) -> None:
@@ -212,12 +221,12 @@ def test_where_no_version_is_champion_the_baseline_is_measured(bundle) -> None:
     serving = Live("baseline", "1", bundle.as_variant("baseline"))
     result = measured([rows], {"BTC-USD": [said(rows, serving)]}, serving)
     assert result.gains is None
-    report = result.report
+    report = plain(result.report)
     assert set(report["models"]) == {"baseline"}
     assert report["models"]["baseline"]["source"] == "stream"
     assert report["models"]["baseline"]["threshold"] == bundle.specification.thresholds["baseline"]
     assert report["versus_baseline"] == {}
-    assert verdict(report).sentence.startswith("The best simple forecast serves: live QLIKE")
+    assert verdict(result.report).sentence.startswith("The best simple forecast serves: live QLIKE")
 
 
 def test_the_shipped_prior_is_measured_like_any_other_model() -> None:
@@ -228,9 +237,11 @@ def test_the_shipped_prior_is_measured_like_any_other_model() -> None:
     assert set(result["models"]) == {"prior"}
     assert result["rows_labelled"] == ROWS - LAST
     assert result["models"]["prior"]["qlike"] > 0.0
-    told = verdict(result).sentence  # this market may be too quiet for the prior's spike level
+    told = verdict(
+        typed(result)
+    ).sentence  # this market may be too quiet for the prior's spike level
     assert told.startswith(("The prior serves: live QLIKE", "Nothing to evaluate yet: no spike"))
-    assert "nan" not in performance_page(result).lower()
+    assert "nan" not in performance_page(typed(result)).lower()
     seen = trained_on(prior, 0, int(rows.time[-1]))
     assert found([rows], {"BTC-USD": [said(rows, seen)]}, seen)["rows_labelled"] == 0
 
@@ -256,7 +267,7 @@ def test_no_outcome_known_yet_is_said_and_is_not_zero(champion) -> None:
     assert (result["rows_labelled"], result["models"], result["base_rate"]) == (0, {}, None)
     assert result["reason"] == "no prediction of champion version 2 has an outcome yet"
     assert result["left_out"]["outcome_not_known"] == 3
-    assert "Nothing to evaluate yet" in performance_page(result)
+    assert "Nothing to evaluate yet" in performance_page(typed(result))
 
 
 def test_without_a_spike_skill_at_spikes_is_undefined_and_not_zero(champion) -> None:
@@ -274,9 +285,9 @@ def test_without_a_spike_skill_at_spikes_is_undefined_and_not_zero(champion) -> 
     assert result["versus_baseline"]["champion"]["pr_auc"]["interval"] == [None, None]
     assert result["base_rate"] == 0.0
     assert result["reason"] == "no spike has happened yet"
-    assert verdict(result).state == "unknown"
-    assert "nan" not in performance_page(result).lower()
-    assert "None" not in lines(result)
+    assert verdict(typed(result)).state == "unknown"
+    assert "nan" not in performance_page(typed(result)).lower()
+    assert "None" not in lines(typed(result))
 
 
 def test_forecasts_that_are_not_those_of_the_rows_are_counted_and_come_first(champion) -> None:
@@ -294,8 +305,8 @@ def test_forecasts_that_are_not_those_of_the_rows_are_counted_and_come_first(cha
     result = found([rows], {"BTC-USD": [table, *outside]}, champion)
     assert result["parity"] == {"rows": SECONDS, "differ": 2, "without_a_row": 1}
     assert result["left_out"]["outcome_not_known"] == LAST + 1  # one is newer than all rows
-    assert verdict(result).state == "worse"
-    assert verdict(result).sentence.startswith("2 of 7,200 live forecasts differ")
+    assert verdict(typed(result)).state == "worse"
+    assert verdict(typed(result)).sentence.startswith("2 of 7,200 live forecasts differ")
 
 
 def test_predictions_of_before_forecasts_were_written_are_not_measured(champion) -> None:
@@ -309,7 +320,7 @@ def test_predictions_of_before_forecasts_were_written_are_not_measured(champion)
     result = found([rows], {"BTC-USD": [old, new]}, champion)
     assert result["left_out"]["without_forecast"] == 3_000
     assert result["rows_labelled"] == ROWS - LAST - 200
-    assert "3,000 predictions, at any step" in " ".join(performance_page(result).split())
+    assert "3,000 predictions, at any step" in " ".join(performance_page(typed(result)).split())
 
 
 def test_rows_built_under_other_rules_than_the_model_s_are_not_measured(champion) -> None:
@@ -319,7 +330,7 @@ def test_rows_built_under_other_rules_than_the_model_s_are_not_measured(champion
     result = found([rows], {"BTC-USD": [said(rows, other)]}, other)
     assert result["models"] == {}
     assert "feature settings that differ" in result["reason"]
-    assert "feature settings that differ" in performance_page(result)
+    assert "feature settings that differ" in performance_page(typed(result))
 
 
 def test_gains_are_those_of_whole_blocks_since_the_training(champion) -> None:
@@ -399,15 +410,15 @@ def test_without_any_prediction_it_says_that_there_is_none(
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none.db")
     result = measure_and_judge(SETTINGS, tmp_path / "f", tmp_path / "predictions")
-    assert result["reason"] == "no prediction has been captured yet"
-    assert (result["models"], result["base_rate"]) == ({}, None)
-    assert (result["demotion"], result["live_evidence"]) == (None, None)
+    assert result.reason == "no prediction has been captured yet"
+    assert (result.models, result.base_rate) == ({}, None)
+    assert (result.demotion, result.live_evidence) == (None, None)
 
 
 def test_a_demotion_comes_first_in_the_report() -> None:
-    demotion = {"version": "4", "reason": "live predictions refute it", "time_ns": 1}
-    evidence = {"version": "4", "blocks": 48, "mean": -0.1234, "e_value_against": 31.5}
-    told = nothing(24.0, "not yet") | {"demotion": demotion, "live_evidence": evidence}
+    demotion = Demotion("4", "live predictions refute it", time_ns=1, e_value=31.5)
+    evidence = Judgement("4", blocks=48, mean=-0.1234, e_value_against=31.5)
+    told = LivePerformance(hours=24.0, reason="not yet", demotion=demotion, live_evidence=evidence)
     assert verdict(told).sentence == "Version 4 was demoted: live predictions refute it."
     page = " ".join(performance_page(told).split())
     assert "of version 4 differed by +0.123 from" in page
@@ -415,7 +426,7 @@ def test_a_demotion_comes_first_in_the_report() -> None:
 
 
 def test_each_run_is_kept_under_its_time(tmp_path: Path, champion) -> None:
-    written = write_performance(nothing(24.0, "not yet"), tmp_path, NOON)
+    written = write_performance(LivePerformance(hours=24.0, reason="not yet"), tmp_path, NOON)
     assert [p.relative_to(tmp_path).as_posix() for p in written] == [
         "performance/20260404T120000Z.json",
         "performance.html",
@@ -424,8 +435,8 @@ def test_each_run_is_kept_under_its_time(tmp_path: Path, champion) -> None:
     assert json.loads(written[2].read_text())["checked"] == "2026-04-04T12:00:00+00:00"
     rows = rows_of()
     result = found([rows], {"BTC-USD": [said(rows, champion)]}, champion)
-    page = write_performance(result, tmp_path, NOON)[1].read_text()
+    page = write_performance(typed(result), tmp_path, NOON)[1].read_text()
     assert not re.search(r"(?:src|href)=[\"']?https?:", page)
     assert "<script" not in page
     assert page.count("data:image/svg+xml") == 1
-    assert len(lines(result).splitlines()) == 3
+    assert len(lines(typed(result)).splitlines()) == 3

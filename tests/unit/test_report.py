@@ -13,7 +13,10 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests.live import live_model
+from volatility.evaluation import Evaluation, LivePerformance, Placebos
 from volatility.evaluation.evidence import Evidence
+from volatility.evaluation.live_results import RollingPoint
 from volatility.files import plain, write_json
 from volatility.reports.evaluation import (
     differences,
@@ -45,6 +48,9 @@ def _model(name: str) -> Json:
         "pr_auc": area,
         "pr_auc_interval": [area - 0.04, area + 0.05],
         "roc_auc": 0.5 + area,
+        "pinball_bps": {"0.5": 0.4},
+        "levels": {},
+        "horizons": {},
         "brier": 0.09,
         "log_score": 0.3,
         "calibration_error": 0.021,
@@ -231,6 +237,10 @@ def undefined(evaluation) -> Json:
     }
 
 
+def typed(content: Json) -> Evaluation:
+    return msgspec.convert(plain(content), Evaluation)
+
+
 class _Page(HTMLParser):
     """Collect what a browser would fetch or run, and whether tags are closed."""
 
@@ -269,7 +279,7 @@ class _Page(HTMLParser):
 
 def _words(evaluation: Json) -> str:
     """Return the page without its figures, which take their time."""
-    return page_of(plain(evaluation), {})
+    return page_of(typed(evaluation), {})
 
 
 def _text(page: str) -> str:
@@ -277,19 +287,18 @@ def _text(page: str) -> str:
 
 
 def test_json_holds_the_evaluation_with_null_for_nan_and_sorted_keys(undefined, tmp_path):
-    written = write_evaluation(undefined, tmp_path / "deep" / "reports")
+    written = write_evaluation(typed(undefined), tmp_path / "deep" / "reports")
     assert [path.name for path in written] == ["evaluation.json", "evaluation.html"]
     text = written[0].read_text()
     found = json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} in the JSON"))
-    assert found == plain(undefined)
+    assert found == plain(typed(undefined))
     assert found["ml_vs_best_simple"]["qlike"]["interval"] == [None, None]
     assert list(found) == sorted(found)
-    reordered = dict(reversed(undefined.items()))
-    assert write_json(tmp_path / "again.json", reordered).read_text() == text
+    assert msgspec.json.decode(text, type=Evaluation) == typed(undefined)
 
 
 def test_the_same_evaluation_gives_the_same_bytes(evaluation):
-    first, again = (figures(plain(evaluation)) for _ in range(2))
+    first, again = (figures(typed(evaluation)) for _ in range(2))
     for name in ("forecast", "per_day"):
         assert inline(first[name]) == inline(again[name])
     assert _words(evaluation) == _words(evaluation)
@@ -297,7 +306,7 @@ def test_the_same_evaluation_gives_the_same_bytes(evaluation):
 
 @pytest.mark.parametrize("kind", ["evaluation", "undefined"])
 def test_page_is_whole_and_loads_nothing(kind, request):
-    page = _Page(evaluation_page(request.getfixturevalue(kind)))
+    page = _Page(evaluation_page(typed(request.getfixturevalue(kind))))
     assert page.open == []
     assert "script" not in page.tags
     outside = {a for a in page.addresses if not a.startswith("data:")}
@@ -333,13 +342,17 @@ def test_leaderboard_ranks_by_qlike_and_marks_the_confidence_set(evaluation):
 
 def test_placebo_counts_the_largest_skill_in_standard_errors(evaluation):
     placebo = evaluation["placebo"]
-    assert placebo_errors(placebo, "ml") == pytest.approx(0.5)
+    assert errors(placebo, "ml") == pytest.approx(0.5)
     placebo["constant"]["ml"] = _skill(skill=0.008)
-    assert placebo_errors(placebo, "ml") == pytest.approx(2.0)
-    assert placebo_errors(placebo, "absent") is None
+    assert errors(placebo, "ml") == pytest.approx(2.0)
+    assert errors(placebo, "absent") is None
     assert placebo_errors(None, "ml") is None
     placebo["constant"]["ml"]["standard_error"] = 0.0
-    assert placebo_errors(placebo, "ml") == pytest.approx(0.5)
+    assert errors(placebo, "ml") == pytest.approx(0.5)
+
+
+def errors(placebo: Json, model: str) -> float | None:
+    return placebo_errors(msgspec.convert(placebo, Placebos), model)
 
 
 def test_page_tells_what_was_evaluated_the_gate_and_the_model(evaluation):
@@ -390,7 +403,7 @@ def test_a_refresh_shows_its_bound(evaluation):
 )
 def test_only_a_qlike_interval_clear_of_zero_decides(evaluation, interval, state, words):
     evaluation["ml_vs_best_simple"]["qlike"]["interval"] = interval
-    found = verdict(evaluation)
+    found = verdict(typed(evaluation))
     assert found.state == state
     assert words in found.sentence
     assert f'class="box {state}"' in _words(evaluation)
@@ -398,7 +411,7 @@ def test_only_a_qlike_interval_clear_of_zero_decides(evaluation, interval, state
 
 def test_a_failed_placebo_comes_before_any_skill(evaluation):
     evaluation["placebo"]["har"]["baseline"] = _skill(skill=0.02)
-    found = verdict(evaluation)
+    found = verdict(typed(evaluation))
     assert found.state == "worse"
     assert found.sentence.startswith("The placebo failed")
     assert "on the simulated market har, best simple beats the true forecast" in found.sentence
@@ -409,7 +422,7 @@ def test_a_failed_placebo_comes_before_any_skill(evaluation):
 
 def test_a_placebo_that_was_not_run_is_named(evaluation):
     evaluation["placebo"] = None
-    assert verdict(evaluation).state == "better"
+    assert verdict(typed(evaluation)).state == "better"
     assert "Placebo Not run." in _text(_words(evaluation))
 
 
@@ -418,14 +431,14 @@ def test_a_bundle_without_ml_names_its_best_forecast(evaluation):
     for holder in (evaluation, *evaluation["per_symbol"], *evaluation["per_day"]):
         holder["models"] = {"prior": holder["models"]["prior"]}
     evaluation |= {"folds": [], "days": [], "gate": None}
-    found = verdict(evaluation)
+    found = verdict(typed(evaluation))
     assert found.state == "unknown"
     assert "prior has the lowest QLIKE: 2.610" in found.sentence
     assert "minus the best simple" not in _words(evaluation).split("<h2>Figures")[0]
 
 
 def test_differences_judge_each_measure_in_its_own_direction(evaluation):
-    found = {line.measure: line.state for line in differences(evaluation)}
+    found = {line.measure: line.state for line in differences(typed(evaluation))}
     assert found == {
         "QLIKE": "better",
         "CRPS [bps]": "open",
@@ -454,7 +467,7 @@ def test_parts_show_ml_beside_the_best_simple_forecast(evaluation):
 
 
 def test_plots_are_png_files_of_the_figures(evaluation, tmp_path):
-    written = write_plots(plain(evaluation), tmp_path)
+    written = write_plots(typed(evaluation), tmp_path)
     assert [path.name for path in written] == [f"{name}.png" for name in NAMES]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in written)
     assert all(path.stat().st_size > 10_000 for path in written)
@@ -462,7 +475,7 @@ def test_plots_are_png_files_of_the_figures(evaluation, tmp_path):
 
 
 def test_the_drawn_forecast_has_a_panel_a_day_and_no_line_across_a_gap(evaluation):
-    figure = figures(plain(evaluation))["forecast"]
+    figure = figures(typed(evaluation))["forecast"]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[1] == "Median day: BTC-USD, 2025-12-05"
     line = next(one for one in figure.axes[0].lines if one.get_label() == "forecast")
@@ -473,7 +486,7 @@ def test_the_drawn_forecast_has_a_panel_a_day_and_no_line_across_a_gap(evaluatio
 
 def test_a_day_that_is_median_and_worst_is_drawn_once(evaluation):
     evaluation["days"][2] = evaluation["days"][1] | {"title": "worst"}
-    figure = figures(plain(evaluation))["forecast"]
+    figure = figures(typed(evaluation))["forecast"]
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles == [
         "Best day: BTC-USD, 2025-12-01",
@@ -484,7 +497,7 @@ def test_a_day_that_is_median_and_worst_is_drawn_once(evaluation):
 def test_days_show_ml_less_the_best_simple_forecast(evaluation):
     evaluation["per_day"][1]["models"]["ml"]["qlike"] = 3.0
     evaluation["per_day"][2]["models"]["ml"]["qlike"] = None
-    axes = figures(plain(evaluation))["per_day"].axes[0]
+    axes = figures(typed(evaluation))["per_day"].axes[0]
     (bars,) = axes.containers
     heights = [bar.get_height() for bar in bars]
     expected = [-0.19, 0.14, math.nan, -0.19, -0.19]
@@ -495,13 +508,13 @@ def test_days_show_ml_less_the_best_simple_forecast(evaluation):
 def test_ninety_days_keep_their_labels_apart(evaluation):
     day = evaluation["per_day"][0]
     evaluation["per_day"] = [day | {"date": f"day {k}"} for k in range(90)]
-    figure = figures(plain(evaluation))["per_day"]
+    figure = figures(typed(evaluation))["per_day"]
     assert len(figure.axes[0].get_xticklabels()) <= 9
     assert inline(figure).startswith("data:image/svg+xml;base64,")
 
 
 def test_losses_are_drawn_with_the_best_on_top(evaluation):
-    axes = figures(plain(evaluation))["qlike"].axes[0]
+    axes = figures(typed(evaluation))["qlike"].axes[0]
     named = dict(zip(axes.get_yticks(), axes.get_yticklabels(), strict=True))
     assert [named[y].get_text() for y in sorted(named, reverse=True)] == [
         "prior", "ml", "har", "garch", "best simple", "constant",
@@ -509,48 +522,39 @@ def test_losses_are_drawn_with_the_best_on_top(evaluation):
 
 
 def test_importances_name_the_greatest_first(evaluation):
-    axes = figures(plain(evaluation))["importances"].axes[0]
+    axes = figures(typed(evaluation))["importances"].axes[0]
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names[int(np.argmax(axes.get_yticks()))] == FEATURES[0]
     assert len(names) == 15
 
 
-@pytest.mark.parametrize("qlike", [False, True])
-def test_live_figure_draws_what_the_points_hold(qlike):
-    models = {"champion": {"pr_auc": 0.4}, "baseline": {"pr_auc": 0.3}}
-    points = [
-        {
-            "time": f"2026-04-04T0{hour}:00:00+00:00",
-            "base_rate": 0.1,
-            "pr_auc": {"champion": 0.4, "baseline": None},
-        }
-        | ({"qlike": {"champion": 2.0 + hour, "baseline": None}} if qlike else {})
+def test_live_figure_draws_what_the_points_hold():
+    models = {"champion": live_model(2.0, 0.4), "baseline": live_model(2.1, 0.3)}
+    points = tuple(
+        RollingPoint(
+            time=f"2026-04-04T0{hour}:00:00+00:00",
+            rows=100,
+            base_rate=0.1,
+            pr_auc={"champion": 0.4, "baseline": None},
+            qlike={"champion": 2.0 + hour, "baseline": None},
+        )
         for hour in range(5)
-    ]
-    figure = live({"models": models, "rolling": points})
-    assert len(figure.axes) == 1 + qlike
-    drawn = {line.get_label(): np.asarray(line.get_ydata()) for line in figure.axes[-1].lines}
+    )
+    figure = live(LivePerformance(hours=24.0, reason=None, models=models, rolling=points))
+    top, bottom = figure.axes
+    drawn = {line.get_label(): np.asarray(line.get_ydata()) for line in bottom.lines}
     assert drawn["champion"].tolist() == [0.4] * 5
     assert np.isnan(drawn["best simple"]).all()
     assert drawn["base rate"].tolist() == [0.1] * 5
-    if qlike:
-        top = figure.axes[0].lines[0]
-        assert np.asarray(top.get_ydata()).tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
-    assert live({"models": {}, "rolling": []}).axes[0].lines[:] == []
+    losses = {line.get_label(): np.asarray(line.get_ydata()) for line in top.lines}
+    assert losses["champion"].tolist() == [2.0, 3.0, 4.0, 5.0, 6.0]
+    assert live(LivePerformance(hours=24.0, reason="none")).axes[0].lines[:] == []
 
 
 def test_ranking_puts_the_undefined_last():
-    areas: dict[str, dict[str, float | None]] = {
-        "b": {"pr_auc": None},
-        "c": {"pr_auc": 0.1},
-        "a": {"pr_auc": 0.2},
-    }
+    areas = {name: live_model(0.0, area) for name, area in (("b", None), ("c", 0.1), ("a", 0.2))}
     assert ranked(areas) == ["a", "c", "b"]
-    losses: dict[str, dict[str, float | None]] = {
-        "b": {"qlike": None},
-        "c": {"qlike": -1.0},
-        "a": {"qlike": 0.2},
-    }
+    losses = {name: live_model(loss, 0.0) for name, loss in (("b", None), ("c", -1.0), ("a", 0.2))}
     assert by_qlike(losses) == ["c", "a", "b"]
 
 
@@ -595,7 +599,7 @@ def test_index_links_what_exists_with_its_summary(evaluation, tmp_path):
         "simulator.png",
         "drift/2026-04-04%20a%26b.html",
     }
-    assert verdict(evaluation).sentence in text
+    assert verdict(typed(evaluation)).sentence in text
     assert "4 of 27 model inputs have drifted (14.8 %); no alert" in text
     assert "performance" not in text.lower()
 

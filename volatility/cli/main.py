@@ -210,11 +210,12 @@ def evaluate(
     Example: volatility evaluate --ticks recordings/ --model models:/crypto-vol-ml@challenger
     """
     from volatility import stages
+    from volatility.files import plain
     from volatility.reports import leaderboard
 
     paths = _paths(features=features, model=model_folder, reports=reports)
     result = stages.evaluate(settings, paths, model=model, ticks=ticks)
-    click.echo(json.dumps(result, indent=1) if as_json else leaderboard(result))
+    click.echo(json.dumps(plain(result), indent=1) if as_json else leaderboard(result))
     if not as_json:
         click.echo(f"report: {reports / 'evaluation.html'}")
 

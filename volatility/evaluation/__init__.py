@@ -16,6 +16,7 @@ from volatility.evaluation.evidence import (
     restart,
 )
 from volatility.evaluation.gate import Champion, Verdict, judge
+from volatility.evaluation.live_results import Demotion, Judgement, LiveModel, LivePerformance
 from volatility.evaluation.live_rows import Live
 from volatility.evaluation.markets import PlaceboMarket, placebo_markets
 from volatility.evaluation.performance import Gains, measure_captured
@@ -35,6 +36,7 @@ from volatility.evaluation.predictions import (
     write_predictions,
 )
 from volatility.evaluation.resampled import block_gains, precision, resample, spikes_of
+from volatility.evaluation.results import Evaluation, ModelFigures, PairedDifference, Placebos
 from volatility.evaluation.scores import average_precision, brier, log_score, pit_error, qlike_bps
 from volatility.evaluation.versus import versus
 
@@ -45,16 +47,24 @@ __all__ = [
     "STANDARD_ERRORS",
     "Accounts",
     "Champion",
+    "Demotion",
     "Difference",
     "DriftError",
     "DriftResult",
+    "Evaluation",
     "EvaluationError",
     "Evidence",
     "FoldSummary",
     "Gains",
+    "Judgement",
     "Live",
+    "LiveModel",
+    "LivePerformance",
+    "ModelFigures",
+    "PairedDifference",
     "Placebo",
     "PlaceboMarket",
+    "Placebos",
     "Predictions",
     "Said",
     "TooFewRowsError",

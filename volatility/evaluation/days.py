@@ -6,13 +6,13 @@ import numpy as np
 
 from volatility.evaluation.predictions import BASELINE, Predictions
 from volatility.evaluation.resampled import ML, losses
-from volatility.files import Json
+from volatility.evaluation.results import DrawnDay
 from volatility.units import DAY_NS, iso
 
 DRAWN_POINTS = 720  # per day: one every two minutes
 
 
-def drawn_days(predictions: Predictions) -> list[Json]:
+def drawn_days(predictions: Predictions) -> tuple[DrawnDay, ...]:
     """Return forecast, band and outcome for the best, median and worst day.
 
     The days of one symbol are ranked by how much lower the QLIKE of ``ml`` is than that of the
@@ -20,7 +20,7 @@ def drawn_days(predictions: Predictions) -> list[Json]:
     """
     data = predictions.data
     if ML not in predictions.said or BASELINE not in predictions.said:
-        return []
+        return ()
     gain = losses(predictions, BASELINE) - losses(predictions, ML)
     keys, part = np.unique(
         np.column_stack([data.symbol, data.time // DAY_NS]), axis=0, return_inverse=True
@@ -39,16 +39,16 @@ def drawn_days(predictions: Predictions) -> list[Json]:
         mine = np.flatnonzero(part == number)
         mine = mine[:: max(1, len(mine) // DRAWN_POINTS)]
         result.append(
-            {
-                "title": title,
-                "symbol": data.symbols[int(keys[number, 0])],
-                "date": iso(int(keys[number, 1]) * DAY_NS)[:10],
-                "gain": float(mean[number]),
-                "time": [iso(t) for t in data.time[mine]],
-                "forecast_bps": said.volatility_bps[mine, 0].tolist(),
-                "low_bps": said.quantiles_bps[mine, 0].tolist(),
-                "high_bps": said.quantiles_bps[mine, -1].tolist(),
-                "realised_bps": predictions.realised_bps[mine, 0].tolist(),
-            }
+            DrawnDay(
+                title=title,
+                symbol=data.symbols[int(keys[number, 0])],
+                date=iso(int(keys[number, 1]) * DAY_NS)[:10],
+                gain=float(mean[number]),
+                time=tuple(iso(t) for t in data.time[mine]),
+                forecast_bps=tuple(said.volatility_bps[mine, 0].tolist()),
+                low_bps=tuple(said.quantiles_bps[mine, 0].tolist()),
+                high_bps=tuple(said.quantiles_bps[mine, -1].tolist()),
+                realised_bps=tuple(predictions.realised_bps[mine, 0].tolist()),
+            )
         )
-    return result
+    return tuple(result)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
 
+import msgspec
 import numpy as np
 
 from volatility.dataset import Dataset, runs
@@ -13,7 +14,7 @@ from volatility.evaluation.blocks import effective_windows, symbol_weights
 from volatility.evaluation.bootstrap import Draws, mean_draws
 from volatility.evaluation.comparison import model_confidence_set
 from volatility.evaluation.days import drawn_days
-from volatility.evaluation.importances import permutation_importances
+from volatility.evaluation.importances import Importance, permutation_importances
 from volatility.evaluation.predictions import (
     BASELINE,
     FoldSummary,
@@ -34,6 +35,21 @@ from volatility.evaluation.resampled import (
     spikes_of,
     without_draws,
 )
+from volatility.evaluation.results import (
+    ConfidenceSet,
+    DayPart,
+    EvaluatedModel,
+    Evaluation,
+    FoldPart,
+    HorizonFigures,
+    LevelFigures,
+    ModelFigures,
+    Part,
+    PartFigures,
+    Reliability,
+    SymbolPart,
+    without_nan,
+)
 from volatility.evaluation.scores import (
     brier,
     calibration_error,
@@ -45,16 +61,18 @@ from volatility.evaluation.scores import (
     roc_auc,
 )
 from volatility.evaluation.versus import versus
-from volatility.files import Json, plain
 from volatility.models import (
     LEVEL_QUANTILES,
     QUANTILES,
+    AlertMetrics,
     Bundle,
     alert_metrics,
     threshold_for_budget,
 )
 from volatility.settings import Settings
 from volatility.units import DAY_NS, Bools, Floats, Integers, iso
+
+CONFIDENCE_SET_SIZE = 0.1  # probability that the set does not contain the best model
 
 
 class EvaluationError(ValueError):
@@ -68,7 +86,7 @@ def evaluate(
     *,
     source: str,
     folds: Sequence[FoldSummary] = (),
-) -> Json:
+) -> Evaluation:
     """Measure every model on the same rows.
 
     Parameters
@@ -82,8 +100,8 @@ def evaluate(
 
     Returns
     -------
-    dict
-        The content of ``evaluation.json`` without ``placebo`` and ``gate``; free of NaN.
+    Evaluation
+        Without ``placebo`` and ``gate``.
     """
     data = predictions.data
     if not len(data):
@@ -96,43 +114,43 @@ def evaluate(
         for name, said in predictions.said.items()
     }
     ranked = [name for name in predictions.said if name != BASELINE]
-    result: Json = {
-        "source": source,
-        "rows": len(data),
-        "effective_windows": effective_windows(data.time, horizon),
-        "blocks": int(drawn.block.max()) + 1,
-        "base_rate": float(np.average(spikes, weights=drawn.weight)),
-        "symbols": list(data.symbols),
-        "start": iso(data.time.min()),
-        "stop": iso(data.time.max()),
-        "horizon_seconds": horizon,
-        "horizons_seconds": list(data.horizons),
-        "level_quantiles": list(LEVEL_QUANTILES),
-        "spike_levels_bps": {
+    compared = None
+    if ML in predictions.said and BASELINE in predictions.said:
+        simple = ", ".join(dict.fromkeys(predictions.simple))
+        compared = versus(predictions, drawn, ML, BASELINE, baseline=simple)
+    result = Evaluation(
+        source=source,
+        rows=len(data),
+        effective_windows=effective_windows(data.time, horizon),
+        blocks=int(drawn.block.max()) + 1,
+        base_rate=float(np.average(spikes, weights=drawn.weight)),
+        symbols=tuple(data.symbols),
+        start=iso(data.time.min()),
+        stop=iso(data.time.max()),
+        horizon_seconds=horizon,
+        horizons_seconds=tuple(data.horizons),
+        level_quantiles=tuple(LEVEL_QUANTILES),
+        spike_levels_bps={
             name: float(np.median(predictions.spike_level_bps[data.symbol == place, 0]))
             for place, name in enumerate(data.symbols)
             if (data.symbol == place).any()
         },
-        "block_seconds": settings.evaluate.block_seconds,
-        "resamples": settings.evaluate.resamples,
-        "models": models,
-        "per_symbol": _parts(predictions, data.symbol, [str(name) for name in data.symbols]),
-        "per_day": _per_day(predictions),
-        "folds": _folds(predictions, folds),
-        "confidence_set": _confidence_set(predictions, ranked, drawn, settings),
-        "days": drawn_days(predictions),
-        "importances": _importances(bundle, predictions, settings),
-        "model": _provenance(bundle),
-    }
-    if ML in predictions.said and BASELINE in predictions.said:
-        result["ml_vs_best_simple"] = versus(predictions, drawn, ML, BASELINE) | {
-            "baseline": ", ".join(dict.fromkeys(predictions.simple))
-        }
-    cleaned: Json = plain(result)
-    return cleaned
+        block_seconds=settings.evaluate.block_seconds,
+        resamples=settings.evaluate.resamples,
+        models=models,
+        per_symbol=_per_symbol(predictions),
+        per_day=_per_day(predictions),
+        folds=_folds(predictions, folds),
+        confidence_set=_confidence_set(predictions, ranked, drawn, settings),
+        days=drawn_days(predictions),
+        importances=_importances(bundle, predictions, settings),
+        model=_evaluated(bundle),
+        ml_vs_best_simple=compared,
+    )
+    return without_nan(result)
 
 
-def evaluate_bundle(bundle: Bundle, data: Dataset, settings: Settings) -> Json:
+def evaluate_bundle(bundle: Bundle, data: Dataset, settings: Settings) -> Evaluation:
     """Evaluate one bundle on the rows that it has not been trained on."""
     kept = unseen(bundle, data.time)
     if not len(kept):
@@ -140,12 +158,12 @@ def evaluate_bundle(bundle: Bundle, data: Dataset, settings: Settings) -> Json:
             "every row lies in the model's training window; use ticks that it has not seen"
         )
     result = evaluate(predict(bundle, data.take(kept)), settings, bundle, source="model")
-    return {**result, "excluded_rows": len(data) - len(kept)}
+    return msgspec.structs.replace(result, excluded_rows=len(data) - len(kept))
 
 
 def _model(
     predictions: Predictions, name: str, said: Said, drawn: Resampled, settings: Settings
-) -> Json:
+) -> ModelFigures:
     data, weight = predictions.data, drawn.weight
     spikes, score = spikes_of(predictions), said.score[:, 0]
     real = predictions.realised_bps
@@ -153,38 +171,40 @@ def _model(
     ranked = precision(spikes, score, drawn)
     quantiles = pinball(said.quantiles_bps, np.array(QUANTILES), real[:, 0], weight)
     binned = reliability(spikes, score, weight)
-    return {
-        "qlike": float(np.average(loss, weights=weight)),
-        "qlike_interval": _bounds(mean_draws(loss, weight, drawn.block, drawn.draws)),
-        "crps_bps": float(np.average(said.crps_bps[:, 0], weights=weight)),
-        "pinball_bps": dict(
+    return ModelFigures(
+        qlike=float(np.average(loss, weights=weight)),
+        qlike_interval=_bounds(mean_draws(loss, weight, drawn.block, drawn.draws)),
+        crps_bps=float(np.average(said.crps_bps[:, 0], weights=weight)),
+        pinball_bps=dict(
             zip((f"{level:g}" for level in QUANTILES), quantiles.tolist(), strict=True)
         ),
-        "pr_auc": ranked.point,
-        "pr_auc_interval": _bounds(ranked.drawn),
-        "roc_auc": roc_auc(spikes, score, weight),
-        "brier": float(np.average(brier(spikes, score), weights=weight)),
-        "log_score": float(np.average(log_score(spikes, score), weights=weight)),
-        "calibration_error": calibration_error(spikes, score, weight),
-        "pit_error": pit_error(said.pit, weight),
-        "reliability": {
-            "score": binned.probability.tolist(),
-            "share": binned.share.tolist(),
-            "weight": binned.weight.tolist(),
-        },
-        "levels": {
+        pr_auc=ranked.point,
+        pr_auc_interval=_bounds(ranked.drawn),
+        roc_auc=roc_auc(spikes, score, weight),
+        brier=float(np.average(brier(spikes, score), weights=weight)),
+        log_score=float(np.average(log_score(spikes, score), weights=weight)),
+        calibration_error=calibration_error(spikes, score, weight),
+        pit_error=pit_error(said.pit, weight),
+        reliability=Reliability(
+            score=tuple(binned.probability.tolist()),
+            share=tuple(binned.share.tolist()),
+            weight=tuple(binned.weight.tolist()),
+        ),
+        levels={
             f"{level:g}": _level(exceeds(predictions, k), said.exceedance[:, k], drawn)
             for k, level in enumerate(LEVEL_QUANTILES)
         },
-        "horizons": {
+        horizons={
             f"{horizon}s": _horizon(predictions, said, place, drawn)
             for place, horizon in enumerate(data.horizons)
         },
-        **_alerts(predictions, said, spikes, settings),
-    }
+        **asdict(_alerts(predictions, said, spikes, settings)),
+    )
 
 
-def _alerts(predictions: Predictions, said: Said, spikes: Bools, settings: Settings) -> Json:
+def _alerts(
+    predictions: Predictions, said: Said, spikes: Bools, settings: Settings
+) -> AlertMetrics:
     """Measure alerts at the model's own threshold, if it has one.
 
     A model that never serves has none. Its threshold is fitted to the alert budget on these same
@@ -199,50 +219,51 @@ def _alerts(predictions: Predictions, said: Said, spikes: Bools, settings: Setti
         found = threshold_for_budget(score, run, data.time, budget, horizon, hours)
         threshold = np.full(len(score), found.threshold)
     measured = alert_metrics(score - threshold, 0.0, spikes, run, data.time, horizon, hours)
-    return asdict(measured) | {"threshold": float(threshold[-1])}
+    return replace(measured, threshold=float(threshold[-1]))
 
 
-def _level(exceeds: Bools, probability: Floats, drawn: Resampled) -> Json:
+def _level(exceeds: Bools, probability: Floats, drawn: Resampled) -> LevelFigures:
     weight = drawn.weight
-    return {
-        "base_rate": float(np.average(exceeds, weights=weight)),
-        "pr_auc": precision(exceeds, probability, without_draws(drawn)).point,
-        "brier": float(np.average(brier(exceeds, probability), weights=weight)),
-        "log_score": float(np.average(log_score(exceeds, probability), weights=weight)),
-        "calibration_error": calibration_error(exceeds, probability, weight),
-    }
+    return LevelFigures(
+        base_rate=float(np.average(exceeds, weights=weight)),
+        pr_auc=precision(exceeds, probability, without_draws(drawn)).point,
+        brier=float(np.average(brier(exceeds, probability), weights=weight)),
+        log_score=float(np.average(log_score(exceeds, probability), weights=weight)),
+        calibration_error=calibration_error(exceeds, probability, weight),
+    )
 
 
-def _horizon(predictions: Predictions, said: Said, place: int, drawn: Resampled) -> Json:
+def _horizon(predictions: Predictions, said: Said, place: int, drawn: Resampled) -> HorizonFigures:
     real = predictions.realised_bps[:, place]
     known = ~np.isnan(real)
     if not known.any():
-        return {"rows": 0, "qlike": None, "crps_bps": None, "pr_auc": None, "base_rate": None}
+        return HorizonFigures(rows=0)
     mine, real = drawn.weight[known], real[known]
     spikes = real >= predictions.spike_level_bps[known, place]
     loss = qlike_bps(said.volatility_bps[known, place], real)
     some = without_draws(restricted(drawn, known))
-    return {
-        "rows": int(known.sum()),
-        "qlike": float(np.average(loss, weights=mine)),
-        "crps_bps": float(np.average(said.crps_bps[known, place], weights=mine)),
-        "pr_auc": precision(spikes, said.score[known, place], some).point,
-        "base_rate": float(np.average(spikes, weights=mine)),
-    }
+    return HorizonFigures(
+        rows=int(known.sum()),
+        qlike=float(np.average(loss, weights=mine)),
+        crps_bps=float(np.average(said.crps_bps[known, place], weights=mine)),
+        pr_auc=precision(spikes, said.score[known, place], some).point,
+        base_rate=float(np.average(spikes, weights=mine)),
+    )
 
 
 def _confidence_set(
     predictions: Predictions, names: Sequence[str], drawn: Resampled, settings: Settings
-) -> Json:
+) -> ConfidenceSet:
     loss = {name: by_block(losses(predictions, name), drawn) for name in names}
     found = model_confidence_set(loss, seed=settings.train.seed)
-    return {"included": list(found.included), "p_values": dict(found.p_values), "size": 0.1}
+    return ConfidenceSet(
+        included=tuple(found.included), p_values=dict(found.p_values), size=CONFIDENCE_SET_SIZE
+    )
 
 
-def _parts(predictions: Predictions, part: Integers, names: Sequence[str]) -> list[Json]:
-    """Measure subsets of the rows: the base rate and every model's main metrics."""
-    result = []
-    for number, name in enumerate(names):
+def _parts(predictions: Predictions, part: Integers, count: int) -> Iterator[tuple[int, Part]]:
+    """Measure each part of the rows that has any: the base rate and every model's main figures."""
+    for number in range(count):
         mine = predictions.take(np.flatnonzero(part == number))
         if not len(mine.data):
             continue
@@ -251,51 +272,60 @@ def _parts(predictions: Predictions, part: Integers, names: Sequence[str]) -> li
         stratum = mine.fold * len(mine.data.symbols) + mine.data.symbol
         block = np.zeros(len(weight), dtype=np.int64)
         once = Resampled(block, weight, stratum, Draws(np.ones((1, 1))))
-        result.append(
-            {
-                "name": name,
-                "rows": len(mine.data),
-                "effective_windows": effective_windows(mine.data.time, mine.data.horizons[0]),
-                "base_rate": float(np.average(spikes, weights=weight)),
-                "models": {
-                    model: {
-                        "qlike": float(np.average(losses(mine, model), weights=weight)),
-                        "crps_bps": float(np.average(said.crps_bps[:, 0], weights=weight)),
-                        "pr_auc": precision(spikes, said.score[:, 0], once).point,
-                        "brier": float(np.average(brier(spikes, said.score[:, 0]), weights=weight)),
-                    }
-                    for model, said in mine.said.items()
-                },
-            }
-        )
-    return result
-
-
-def _per_day(predictions: Predictions) -> list[Json]:
-    day = predictions.data.time // DAY_NS
-    dates, place = np.unique(day, return_inverse=True)
-    names = [iso(int(date) * DAY_NS)[:10] for date in dates]
-    return [{"date": part.pop("name"), **part} for part in _parts(predictions, place, names)]
-
-
-def _folds(predictions: Predictions, folds: Sequence[FoldSummary]) -> list[Json]:
-    if not folds:
-        return []
-    numbers = [fold.fold for fold in folds]
-    parts = _parts(predictions, predictions.fold - numbers[0], [str(n) for n in numbers])
-    return [
-        {
-            "fold": fold.fold,
-            "train_rows": fold.train_rows,
-            "train_stop": iso(fold.train_stop),
-            "best_simple": fold.best_simple,
-            **{key: value for key, value in part.items() if key != "name"},
+        figures = {
+            model: PartFigures(
+                qlike=float(np.average(losses(mine, model), weights=weight)),
+                crps_bps=float(np.average(said.crps_bps[:, 0], weights=weight)),
+                pr_auc=precision(spikes, said.score[:, 0], once).point,
+                brier=float(np.average(brier(spikes, said.score[:, 0]), weights=weight)),
+            )
+            for model, said in mine.said.items()
         }
-        for fold, part in zip(folds, parts, strict=True)
-    ]
+        yield (
+            number,
+            Part(
+                rows=len(mine.data),
+                effective_windows=effective_windows(mine.data.time, mine.data.horizons[0]),
+                base_rate=float(np.average(spikes, weights=weight)),
+                models=figures,
+            ),
+        )
 
 
-def _importances(bundle: Bundle, predictions: Predictions, settings: Settings) -> list[Json]:
+def _per_symbol(predictions: Predictions) -> tuple[SymbolPart, ...]:
+    data = predictions.data
+    return tuple(
+        SymbolPart(name=data.symbols[place], **msgspec.structs.asdict(part))
+        for place, part in _parts(predictions, data.symbol, len(data.symbols))
+    )
+
+
+def _per_day(predictions: Predictions) -> tuple[DayPart, ...]:
+    dates, part_of = np.unique(predictions.data.time // DAY_NS, return_inverse=True)
+    return tuple(
+        DayPart(date=iso(int(dates[place]) * DAY_NS)[:10], **msgspec.structs.asdict(part))
+        for place, part in _parts(predictions, part_of, len(dates))
+    )
+
+
+def _folds(predictions: Predictions, folds: Sequence[FoldSummary]) -> tuple[FoldPart, ...]:
+    if not folds:
+        return ()
+    return tuple(
+        FoldPart(
+            fold=folds[place].fold,
+            train_rows=folds[place].train_rows,
+            train_stop=iso(folds[place].train_stop),
+            best_simple=folds[place].best_simple,
+            **msgspec.structs.asdict(part),
+        )
+        for place, part in _parts(predictions, predictions.fold - folds[0].fold, len(folds))
+    )
+
+
+def _importances(
+    bundle: Bundle, predictions: Predictions, settings: Settings
+) -> tuple[Importance, ...]:
     """Measure how much QLIKE rises when one feature is permuted among the last fold's rows."""
     last = np.flatnonzero(predictions.fold == predictions.fold.max())
     mine = predictions.take(last)
@@ -303,25 +333,26 @@ def _importances(bundle: Bundle, predictions: Predictions, settings: Settings) -
     found = permutation_importances(
         bundle, mine.data.rows, place, mine.realised_bps[:, 0], settings.train.seed
     )
-    return [asdict(one) for one in found]
+    return tuple(found)
 
 
-def _provenance(bundle: Bundle) -> Json:
+def _evaluated(bundle: Bundle) -> EvaluatedModel:
     spec = bundle.specification
-    return {
-        "digest": bundle.digest,
-        "recipe": spec.recipe,
-        "train_start": iso(spec.train_start),
-        "train_stop": iso(spec.train_stop),
-        "train_rows": spec.train_rows,
-        "best_simple": spec.best_simple,
-        "threshold": bundle.threshold,
-        "git_commit": spec.provenance.git_commit,
-    }
+    return EvaluatedModel(
+        digest=bundle.digest,
+        recipe=spec.recipe,
+        train_start=iso(spec.train_start),
+        train_stop=iso(spec.train_stop),
+        train_rows=spec.train_rows,
+        best_simple=spec.best_simple,
+        threshold=bundle.threshold,
+        git_commit=spec.provenance.git_commit,
+    )
 
 
-def _bounds(drawn: Floats) -> list[float]:
+def _bounds(drawn: Floats) -> tuple[float, float]:
     known = drawn[~np.isnan(drawn)]
     if len(known) < 2:
-        return [math.nan, math.nan]
-    return [float(q) for q in np.quantile(known, [0.025, 0.975])]
+        return math.nan, math.nan
+    low, high = np.quantile(known, [0.025, 0.975])
+    return float(low), float(high)

@@ -8,41 +8,26 @@ evaluation, so live and offline figures for the same rows are equal.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 import pyarrow as pa
+from msgspec.structs import replace
 
-from volatility.dataset import Dataset, assemble, runs
+from volatility.dataset import Dataset, assemble
 from volatility.evaluation import live_rows
-from volatility.evaluation.blocks import effective_windows
-from volatility.evaluation.bootstrap import Draws, Precision, difference, mean_draws
+from volatility.evaluation.live_results import ExcludedRows, LivePerformance, Serving, Waiting
 from volatility.evaluation.live_rows import Live, Streamed
-from volatility.evaluation.predictions import Predictions, Said, unseen
-from volatility.evaluation.resampled import (
-    Resampled,
-    block_gains,
-    losses,
-    precision,
-    resample,
-    spikes_of,
-)
-from volatility.evaluation.scores import brier, calibration_error, roc_auc
+from volatility.evaluation.live_skill import measure_skill
+from volatility.evaluation.predictions import BASELINE, Predictions, Said, unseen
+from volatility.evaluation.resampled import block_gains
 from volatility.features import FeatureFrame, newest_step, read_features
-from volatility.files import Json, plain
-from volatility.models import alert_metrics
 from volatility.settings import Settings
-from volatility.units import SECOND, Bools, Floats, Integers, iso
+from volatility.units import SECOND, Bools, Floats, Integers
 
-LEAST_WINDOWS = 30  # independent windows: with fewer, an interval is meaningless
 COMPARED_SHARE = 0.5  # of the serving model's rows; a newer challenger would shorten the window
-ROLLING_POINTS = 24
-ROLLING_SHARE = 0.25  # share of the measured period that each point covers
-BASELINE = "baseline"
 
 
 @dataclass(frozen=True)
@@ -61,9 +46,9 @@ class Gains:
 
 @dataclass(frozen=True)
 class Measured:
-    """Represent live performance: the content of ``latest.json``, and the champion's gains."""
+    """Represent live performance, and the champion's gains."""
 
-    report: Json
+    report: LivePerformance
     gains: Gains | None = None
 
 
@@ -94,33 +79,13 @@ def measure_captured(
     """
     hours = settings.performance.hours
     if not live_rows.captured(predictions):
-        return Measured(nothing(hours, "no prediction has been captured yet"))
+        return Measured(LivePerformance(hours=hours, reason="no prediction has been captured yet"))
     live = models()
     horizons = live[0].bundle.specification.horizons
     start_ns = live_rows.window_start(newest_step(features), hours)
     frames = read_features(features, start_ns)
     tables = live_rows.read_captured(predictions, frames, start_ns, horizons)
     return measure(frames, tables, live, settings)
-
-
-def nothing(hours: float, reason: str) -> Json:
-    """Return the content of ``latest.json`` if there is nothing to measure."""
-    return {
-        "hours": hours,
-        "reason": reason,
-        "symbols": [],
-        "serving": None,
-        "horizon_seconds": None,
-        "horizons_seconds": [],
-        "spike_levels_bps": {},
-        "rows_labelled": 0,
-        "base_rate": None,
-        "models": {},
-        "versus_baseline": {},
-        "rolling": [],
-        "live_evidence": None,
-        "demotion": None,
-    }
 
 
 def measure(
@@ -142,25 +107,25 @@ def measure(
     """
     serving, *others = models
     spec = serving.bundle.specification
-    reason = f"no prediction of {serving.name} version {serving.version} has an outcome yet"
-    report = nothing(settings.performance.hours, reason) | {
-        "symbols": [frame.symbol for frame in frames],
-        "serving": {"model": serving.name, "model_version": serving.version},
-        "horizon_seconds": spec.horizons[0],
-        "horizons_seconds": list(spec.horizons),
-    }
+    report = LivePerformance(
+        hours=settings.performance.hours,
+        reason=f"no prediction of {serving.name} version {serving.version} has an outcome yet",
+        symbols=tuple(frame.symbol for frame in frames),
+        serving=Serving(model=serving.name, model_version=serving.version),
+        horizon_seconds=spec.horizons[0],
+        horizons_seconds=spec.horizons,
+    )
     if spec.features != settings.features:
-        report["reason"] = (
+        reason = (
             f"{serving.name} version {serving.version} was trained with feature settings that "
             "differ from params.yaml: its rows cannot be rebuilt; train again"
         )
-        return Measured(report)
+        return Measured(replace(report, reason=reason))
     stride = settings.train.stride_seconds
     streamed = {
         model.name: live_rows.streamed(frames, predictions, model, spec.horizons, stride)
         for model in models
     }
-    report["parity"] = asdict(live_rows.parity(frames, models, streamed, spec.horizons))
     data = assemble(frames, _with_horizons(settings, spec.horizons))
     said = {name: _gathered(data, frames, one) for name, one in streamed.items()}
     usable = {
@@ -169,12 +134,17 @@ def measure(
         for model in models
     }
     waiting = _waiting(usable, serving, others)
-    compared = [model for model in models if waiting is None or model.name != waiting["model"]]
-    report["waiting"] = waiting
+    compared = [model for model in models if waiting is None or model.name != waiting.model]
     kept = np.flatnonzero(np.all([usable[model.name] for model in compared], axis=0))
-    report["left_out"] = _left_out(frames, data, streamed, said, compared, kept, stride) | {
-        "of_other_models": live_rows.others(predictions, models)
-    }
+    report = replace(
+        report,
+        parity=live_rows.parity(frames, models, streamed, spec.horizons),
+        waiting=waiting,
+        left_out=replace(
+            _left_out(frames, data, streamed, said, compared, kept, stride),
+            of_other_models=live_rows.others(predictions, models),
+        ),
+    )
     gains = _gains(serving, data, said[serving.name], usable[serving.name], streamed, settings)
     if not len(kept):
         return Measured(report, gains)
@@ -185,12 +155,11 @@ def measure(
         forecasts[BASELINE] = _rebuilt(baseline, rows)
         compared.append(baseline)
     evaluated = _as_predictions(serving, rows, forecasts)
-    return Measured(report | _measured(evaluated, compared, streamed, settings), gains)
+    return Measured(measure_skill(report, evaluated, compared, streamed, settings), gains)
 
 
 def _with_horizons(settings: Settings, horizons: tuple[int, ...]) -> Settings:
-    forecast = msgspec.structs.replace(settings.forecast, horizons=horizons)
-    return msgspec.structs.replace(settings, forecast=forecast)
+    return replace(settings, forecast=replace(settings.forecast, horizons=horizons))
 
 
 def _gathered(data: Dataset, frames: Sequence[FeatureFrame], one: Streamed) -> _Forecast:
@@ -219,13 +188,13 @@ def _rebuilt(model: Live, rows: Dataset) -> _Forecast:
     return _Forecast(made.exceedance[:, 0], made.volatility_bps)
 
 
-def _waiting(usable: Mapping[str, Bools], serving: Live, others: Sequence[Live]) -> Json | None:
+def _waiting(usable: Mapping[str, Bools], serving: Live, others: Sequence[Live]) -> Waiting | None:
     """Return a challenger that has not scored enough of the serving model's rows yet."""
     mine = usable[serving.name]
     for model in others:
         both = int(np.sum(mine & usable[model.name]))
         if not both or both < COMPARED_SHARE * mine.sum():
-            return {"model": model.name, "model_version": model.version, "rows": both}
+            return Waiting(model=model.name, model_version=model.version, rows=both)
     return None
 
 
@@ -237,7 +206,7 @@ def _left_out(
     compared: Sequence[Live],
     kept: Integers,
     stride_seconds: int,
-) -> Json:
+) -> ExcludedRows:
     """Count the serving model's predictions on the grid that are excluded, by reason."""
     name = compared[0].name
     mine = streamed[name]
@@ -247,12 +216,13 @@ def _left_out(
     )
     known = ~np.isnan(said[name].score)
     seen = ~np.all([_flags(len(data), unseen(m.bundle, data.time)) for m in compared], axis=0)
-    return {
-        "outcome_not_known": made - int(known.sum()) + mine.pending,
-        "seen_in_training": int(np.sum(known & seen)),
-        "not_scored_by_all": int(np.sum(known & ~seen)) - len(kept),
-        "without_forecast": mine.without_forecast,
-    }
+    return ExcludedRows(
+        outcome_not_known=made - int(known.sum()) + mine.pending,
+        seen_in_training=int(np.sum(known & seen)),
+        not_scored_by_all=int(np.sum(known & ~seen)) - len(kept),
+        without_forecast=mine.without_forecast,
+        of_other_models={},
+    )
 
 
 def _gains(
@@ -301,133 +271,3 @@ def _as_predictions(
     place = serving.bundle.places(rows.symbols)[rows.symbol]
     levels = np.array(serving.bundle.specification.spike_levels_bps)[place]
     return Predictions(rows, np.zeros(count, dtype=np.int64), levels, table, said, ())
-
-
-def _measured(
-    predictions: Predictions,
-    compared: Sequence[Live],
-    streamed: Mapping[str, Streamed],
-    settings: Settings,
-) -> Json:
-    """Measure every model on the same labelled rows."""
-    rows, drawn = predictions.data, resample(predictions, settings)
-    spikes = spikes_of(predictions)
-    windows = effective_windows(rows.time, rows.horizons[0])
-    areas = {
-        name: precision(spikes, said.score[:, 0], drawn) for name, said in predictions.said.items()
-    }
-    models: Json = {
-        model.name: {
-            "model_version": model.version,
-            "source": "stream" if model.name in streamed else "feature rows",
-            **_model(predictions, model, areas[model.name].point, drawn, settings),
-            "qlike_interval": None,
-            "pr_auc_interval": None,
-        }
-        for model in compared
-    }
-    versus: Json = {}
-    if windows >= LEAST_WINDOWS:
-        means = {
-            name: mean_draws(losses(predictions, name), drawn.weight, drawn.block, drawn.draws)
-            for name in predictions.said
-        }
-        for name, found in models.items():
-            found["qlike_interval"] = _bounds(means[name])
-            found["pr_auc_interval"] = _bounds(areas[name].drawn)
-            if name != BASELINE and BASELINE in models:
-                simple = Precision(models[BASELINE]["qlike"], means[BASELINE])
-                versus[name] = {
-                    "qlike": _difference(Precision(found["qlike"], means[name]), simple),
-                    "pr_auc": _difference(areas[name], areas[BASELINE]),
-                }
-    levels = predictions.spike_level_bps[:, 0]
-    measured: Json = plain(
-        {
-            "reason": None if spikes.any() else "no spike has happened yet",
-            "start": iso(rows.time[0]),
-            "stop": iso(rows.time[-1]),
-            "symbols": [rows.symbols[place] for place in np.unique(rows.symbol)],
-            "spike_levels_bps": {
-                rows.symbols[place]: float(levels[rows.symbol == place][0])
-                for place in np.unique(rows.symbol)
-            },
-            "rows_labelled": len(rows),
-            "effective_windows": windows,
-            "base_rate": float(np.average(spikes, weights=drawn.weight)),
-            "models": models,
-            "versus_baseline": versus,
-            "rolling": _rolling(predictions, spikes, drawn),
-        }
-    )
-    return measured
-
-
-def _model(
-    predictions: Predictions, model: Live, pr_auc: float, drawn: Resampled, settings: Settings
-) -> Json:
-    """Measure one model, with alerts at its own threshold."""
-    rows, spikes, weight = predictions.data, spikes_of(predictions), drawn.weight
-    score, threshold = predictions.said[model.name].score[:, 0], model.bundle.threshold
-    horizon, stride = rows.horizons[0], settings.train.stride_seconds
-    run, hours = runs(rows, max(horizon, stride)), len(rows) * stride / 3600.0
-    alerts = alert_metrics(score - threshold, 0.0, spikes, run, rows.time, horizon, hours)
-    loss = [losses(predictions, model.name, place) for place in range(len(rows.horizons))]
-    return {
-        "qlike": _mean(loss[0], weight),
-        "horizons": {
-            f"{seconds}s": {"rows": int(np.sum(~np.isnan(one))), "qlike": _mean(one, weight)}
-            for seconds, one in zip(rows.horizons, loss, strict=True)
-        },
-        "pr_auc": pr_auc,
-        "roc_auc": roc_auc(spikes, score, weight),
-        "brier": float(np.average(brier(spikes, score), weights=weight)),
-        "calibration_error": calibration_error(spikes, score, weight),
-        **asdict(alerts),
-        "threshold": threshold,
-    }
-
-
-def _mean(values: Floats, weight: Floats) -> float:
-    """Return the weighted mean of the known values; NaN if there are none."""
-    known = ~np.isnan(values)
-    return float(np.average(values[known], weights=weight[known])) if known.any() else math.nan
-
-
-def _difference(one: Precision, other: Precision) -> Json:
-    found = difference(one.point - other.point, one.drawn - other.drawn)
-    return {"difference": found.difference, "interval": list(found.interval)}
-
-
-def _bounds(drawn: Floats) -> list[float]:
-    return list(difference(0.0, drawn).interval)
-
-
-def _rolling(predictions: Predictions, spikes: Bools, drawn: Resampled) -> list[Json]:
-    """Measure skill over time in periods that slide over the rows."""
-    time = predictions.data.time
-    loss = {name: losses(predictions, name) for name in predictions.said}
-    once = Draws(drawn.draws.counts[:1])
-    first, last = int(time[0]), int(time[-1])
-    width = int(ROLLING_SHARE * (last - first))
-    result = []
-    for stop in np.linspace(first + width, last, ROLLING_POINTS).astype(np.int64):
-        low, high = np.searchsorted(time, [stop - width, stop + 1])
-        part, some = slice(int(low), int(high)), high > low
-        mine = Resampled(drawn.block[part], drawn.weight[part], drawn.stratum[part], once)
-        result.append(
-            {
-                "time": iso(stop),
-                "rows": int(high - low),
-                "base_rate": float(np.average(spikes[part], weights=mine.weight)) if some else None,
-                "qlike": {
-                    name: _mean(one[part], mine.weight) if some else None
-                    for name, one in loss.items()
-                },
-                "pr_auc": {
-                    name: precision(spikes[part], said.score[part, 0], mine).point if some else None
-                    for name, said in predictions.said.items()
-                },
-            }
-        )
-    return result

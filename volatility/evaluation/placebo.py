@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -23,6 +22,7 @@ from volatility.evaluation.predictions import Predictions, predict
 from volatility.evaluation.resampled import Resampled, losses, precision, resample, spikes_of
 from volatility.evaluation.scores import qlike_bps
 from volatility.features import LONGEST_WINDOW_SECONDS
+from volatility.files import plain
 from volatility.models import Prior, fit_bundle
 from volatility.settings import Settings
 from volatility.units import Bools, Floats
@@ -57,6 +57,16 @@ class Skill:
         )
 
 
+class PlaceboSkill(msgspec.Struct, frozen=True):
+    """Represent a ``Skill`` in a report; a figure that cannot be measured is None."""
+
+    skill: float | None
+    standard_error: float | None
+    pr_auc_skill: float | None
+    pr_auc_standard_error: float | None
+    passed: bool
+
+
 @dataclass(frozen=True)
 class Placebo:
     """Represent the skill of every model on every placebo market."""
@@ -73,14 +83,15 @@ class Placebo:
             if not skill.passed
         ]
 
-    def json(self) -> dict[str, Any]:
-        """Return the content for evaluation.json, by market and model."""
-        return {
+    def results(self) -> dict[str, dict[str, PlaceboSkill]]:
+        """Return the content of ``evaluation.json``, by market and model."""
+        content = {
             market: {
                 model: asdict(skill) | {"passed": skill.passed} for model, skill in models.items()
             }
             for market, models in self.skills.items()
         }
+        return msgspec.convert(plain(content), dict[str, dict[str, PlaceboSkill]])
 
 
 def run_placebo(settings: Settings, prior: Prior, *, seed: int = 0) -> Placebo:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import asdict
 
 import numpy as np
 
@@ -18,51 +19,58 @@ from volatility.evaluation.resampled import (
     precision,
     spikes_of,
 )
+from volatility.evaluation.results import (
+    EqualSkillTest,
+    HorizonDifference,
+    LevelDifference,
+    PairedDifference,
+    Versus,
+)
 from volatility.evaluation.scores import brier
-from volatility.files import Json
 from volatility.models import LEVEL_QUANTILES
 from volatility.units import Bools, Floats
 
 
-def versus(predictions: Predictions, drawn: Resampled, first: str, second: str) -> Json:
+def versus(
+    predictions: Predictions, drawn: Resampled, first: str, second: str, *, baseline: str = ""
+) -> Versus:
     """Compare two models: paired differences with block-bootstrap intervals, and a test.
 
-    The first model is better if QLIKE and CRPS are below zero and PR-AUC is above zero.
+    ``baseline`` names what the second model consists of.
     """
     spikes = spikes_of(predictions)
     one, two = predictions.said[first], predictions.said[second]
     block_difference = by_block(losses(predictions, first) - losses(predictions, second), drawn)
     lags = int(len(block_difference) ** (1.0 / 3.0))
     test = diebold_mariano(block_difference, lags)
-    return {
-        "qlike": _interval(_mean_difference(predictions, first, second, drawn, losses)),
-        "crps_bps": _interval(_mean_difference(predictions, first, second, drawn, _crps)),
-        "pr_auc": _interval(_precision_difference(spikes, one.score[:, 0], two.score[:, 0], drawn)),
-        "brier": _interval(
+    return Versus(
+        baseline=baseline,
+        qlike=_paired(_mean_difference(predictions, first, second, drawn, losses)),
+        crps_bps=_paired(_mean_difference(predictions, first, second, drawn, _crps)),
+        pr_auc=_paired(_precision_difference(spikes, one.score[:, 0], two.score[:, 0], drawn)),
+        brier=_paired(
             _difference_of_means(
                 brier(spikes, one.score[:, 0]), brier(spikes, two.score[:, 0]), drawn
             )
         ),
-        "diebold_mariano": {"statistic": test.statistic, "p_value": test.p_value},
-        "horizons": {
-            f"{horizon}s": {
-                "qlike": _interval(
-                    _mean_difference(predictions, first, second, drawn, losses, place)
-                )
-            }
+        diebold_mariano=EqualSkillTest(statistic=test.statistic, p_value=test.p_value),
+        horizons={
+            f"{horizon}s": HorizonDifference(
+                qlike=_paired(_mean_difference(predictions, first, second, drawn, losses, place))
+            )
             for place, horizon in enumerate(predictions.data.horizons)
         },
-        "levels": {
-            f"{level:g}": {
-                "pr_auc": _interval(
+        levels={
+            f"{level:g}": LevelDifference(
+                pr_auc=_paired(
                     _precision_difference(
                         exceeds(predictions, k), one.exceedance[:, k], two.exceedance[:, k], drawn
                     )
                 )
-            }
+            )
             for k, level in enumerate(LEVEL_QUANTILES)
         },
-    }
+    )
 
 
 def _crps(predictions: Predictions, name: str, place: int) -> Floats:
@@ -96,9 +104,5 @@ def _precision_difference(spikes: Bools, one: Floats, two: Floats, drawn: Resamp
     return difference(sides[0].point - sides[1].point, sides[0].drawn - sides[1].drawn)
 
 
-def _interval(found: Difference) -> Json:
-    return {
-        "difference": found.difference,
-        "interval": list(found.interval),
-        "standard_error": found.standard_error,
-    }
+def _paired(found: Difference) -> PairedDifference:
+    return PairedDifference(**asdict(found))

@@ -1,6 +1,6 @@
 """Forecast the distribution of forward volatility, and fit the models that do."""
 
-from volatility.models.alerts import alert_metrics, threshold_for_budget
+from volatility.models.alerts import AlertMetrics, alert_metrics, threshold_for_budget
 from volatility.models.boosting import INPUT_COLUMNS, boost, usable_inputs
 from volatility.models.bundle import (
     ARRAYS_FILE,
@@ -37,6 +37,7 @@ __all__ = [
     "QUANTILES",
     "SIZES",
     "TREES",
+    "AlertMetrics",
     "Bundle",
     "BundleError",
     "Forecasts",

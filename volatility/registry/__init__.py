@@ -1,7 +1,6 @@
 """Manage models in MLflow: versions, aliases, the serving model, and demotion."""
 
 from volatility.registry.champions import (
-    Demotion,
     champion,
     demote,
     demotion,
@@ -43,7 +42,6 @@ __all__ = [
     "CHAMPION",
     "UNREGISTERED",
     "Choice",
-    "Demotion",
     "Follower",
     "RefusedVersionError",
     "Registered",

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from volatility import settings
+from volatility.evaluation import Demotion
 from volatility.registry.store import CHALLENGER, CHAMPION, find
 from volatility.registry.tracking import (
     RegistryError,
@@ -36,15 +37,6 @@ DEMOTION_TAG = "demotion"
 RECIPE_PREFIX = "evidence."  # followed by the start of the recipe's digest
 LIVE_PREFIX = "live_evidence."  # followed by the start of the recipe's digest
 LONGEST_TAG = 4_000  # characters; the SQL store accepts 5,000
-
-
-class Demotion(msgspec.Struct, frozen=True):
-    """Represent a champion refuted by live evidence, and the time [ns since the epoch]."""
-
-    version: str
-    reason: str
-    time_ns: int
-    e_value: float
 
 
 def promote(version: str, *, evidence: Mapping[str, Any]) -> None:

@@ -10,11 +10,20 @@ import logging
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
-from volatility.evaluation import Evidence, Gains, measure_captured, observe, refuted, restart
-from volatility.files import Json
+from volatility.evaluation import (
+    Demotion,
+    Evidence,
+    Gains,
+    Judgement,
+    LivePerformance,
+    measure_captured,
+    observe,
+    refuted,
+    restart,
+)
 from volatility.registry import champions
-from volatility.registry.champions import Demotion
 from volatility.registry.serving import live_models
 from volatility.registry.tracking import RegistryError
 from volatility.settings import Settings
@@ -22,27 +31,13 @@ from volatility.settings import Settings
 logger = logging.getLogger(__name__)
 
 
-class Judgement(msgspec.Struct, frozen=True):
-    """Represent the live evidence on a champion so far.
-
-    ``e_value_against`` is the largest e-value so far that its best simple forecast is better,
-    ``mean`` the mean difference of QLIKE by block (above zero, the champion is better).
-    """
-
-    version: str
-    blocks: int
-    mean: float
-    e_value_against: float
-
-
-def measure_and_judge(settings: Settings, features: Path, predictions: Path) -> Json:
+def measure_and_judge(settings: Settings, features: Path, predictions: Path) -> LivePerformance:
     """Measure captured predictions, and demote the champion if they refute it.
 
     Returns
     -------
-    dict
-        The content of ``latest.json``: the result of ``performance.measure`` plus the champion's
-        ``live_evidence`` and the current ``demotion``, each None if there is none.
+    LivePerformance
+        With the champion's ``live_evidence`` and the current ``demotion``, if there are any.
 
     Raises
     ------
@@ -52,10 +47,7 @@ def measure_and_judge(settings: Settings, features: Path, predictions: Path) -> 
     measured = measure_captured(settings, features, predictions, live_models)
     judgement = None if measured.gains is None else judge_live(measured.gains)
     demotion = champions.demotion()
-    return measured.report | {
-        "live_evidence": msgspec.to_builtins(judgement),
-        "demotion": msgspec.to_builtins(demotion),
-    }
+    return replace(measured.report, live_evidence=judgement, demotion=demotion)
 
 
 def judge_live(gains: Gains) -> Judgement | None:

@@ -3,11 +3,12 @@
 from volatility.reports.index import write_index
 from volatility.reports.pages import render
 from volatility.reports.performance import lines, verdict, write_performance
-from volatility.reports.plots import GREY, inline
+from volatility.reports.plots import GREY, by_qlike, inline
 from volatility.reports.terminal import drift_line, leaderboard
 
 __all__ = [
     "GREY",
+    "by_qlike",
     "drift_line",
     "inline",
     "leaderboard",

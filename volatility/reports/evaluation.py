@@ -5,20 +5,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import msgspec
-
-from volatility.evaluation import LEAST_BLOCKS, LEVEL, Evidence
-from volatility.files import plain, write_json, write_whole
+from volatility.evaluation import (
+    BASELINE,
+    LEAST_BLOCKS,
+    LEVEL,
+    Evaluation,
+    Evidence,
+    PairedDifference,
+    Placebos,
+)
+from volatility.evaluation import Verdict as GateVerdict
+from volatility.files import write_json, write_whole
 from volatility.reports.pages import number, render, signed, span
 from volatility.reports.plots import by_qlike, figures, inline, write_plots
 
 __all__ = ["Verdict", "evaluation_page", "verdict", "write_evaluation", "write_plots"]
 
-Json = Mapping[str, Any]
-
-ML, BASELINE = "ml", "baseline"
+ML = "ml"
 CAPTIONS = {
     "forecast": "The model's volatility forecast with its 5 to 95 % band, and realised volatility,"
     " on the days with its best, median and worst QLIKE relative to the best simple forecast."
@@ -76,12 +81,12 @@ class Opponent:
     evidence: Evidence
 
 
-def verdict(evaluation: Json) -> Verdict:
+def verdict(evaluation: Evaluation) -> Verdict:
     """Summarise ``ml_vs_best_simple``: only a QLIKE interval that excludes zero is conclusive.
 
     A failed placebo takes precedence, because it invalidates every figure.
     """
-    beaten = _beaten(evaluation["placebo"])
+    beaten = _beaten(evaluation.placebo)
     found = _comparison(evaluation)
     if beaten is None:
         return found
@@ -93,24 +98,24 @@ def verdict(evaluation: Json) -> Verdict:
     )
 
 
-def _comparison(evaluation: Json) -> Verdict:
-    models, versus = evaluation["models"], evaluation.get("ml_vs_best_simple")
+def _comparison(evaluation: Evaluation) -> Verdict:
+    models, versus = evaluation.models, evaluation.ml_vs_best_simple
     if versus is None:
         best = by_qlike(models)[0]
         return Verdict(
             "unknown",
             f"There is no ml model to compare with a simple forecast. {_short(best)} has the lowest"
-            f" QLIKE: {number(models[best]['qlike'])}.",
+            f" QLIKE: {number(models[best].qlike)}.",
         )
-    low, high = versus["qlike"]["interval"]
+    low, high = versus.qlike.interval
     if low is None or high is None:
         return Verdict(
             "unknown", "Too few rows to compare the model with the best simple forecast."
         )
-    simple = f"the best simple forecast ({versus['baseline']})"
+    simple = f"the best simple forecast ({versus.baseline})"
     evidence = (
-        f"QLIKE {number(models[ML]['qlike'])} against {number(models[BASELINE]['qlike'])},"
-        f" difference {signed(versus['qlike']['difference'])},"
+        f"QLIKE {number(models[ML].qlike)} against {number(models[BASELINE].qlike)},"
+        f" difference {signed(versus.qlike.difference)},"
         f" 95 % interval {span((low, high), sign=True)}"
     )
     if high < 0:
@@ -122,22 +127,21 @@ def _comparison(evaluation: Json) -> Verdict:
     )
 
 
-def _beaten(placebo: Json | None) -> tuple[str, str] | None:
+def _beaten(placebo: Placebos | None) -> tuple[str, str] | None:
     """Return the first market and model where the true forecast was beaten."""
     for market, models in (placebo or {}).items():
         for model, skill in models.items():
-            if not skill["passed"]:
+            if not skill.passed:
                 return market, model
     return None
 
 
-def write_evaluation(evaluation: Json, folder: Path) -> list[Path]:
+def write_evaluation(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write ``evaluation.json`` and ``evaluation.html``.
 
     Parameters
     ----------
-    evaluation : mapping
-        The result of an evaluation; numpy values are converted, NaN becomes null.
+    evaluation : Evaluation
     folder : Path
         Created if it does not exist.
 
@@ -153,30 +157,29 @@ def write_evaluation(evaluation: Json, folder: Path) -> list[Path]:
     ]
 
 
-def evaluation_page(evaluation: Json) -> str:
+def evaluation_page(evaluation: Evaluation) -> str:
     """Render the page: self-contained, without scripts or external resources."""
-    content = plain(evaluation)
-    return page_of(content, {name: inline(one) for name, one in figures(content).items()})
+    return page_of(evaluation, {name: inline(one) for name, one in figures(evaluation).items()})
 
 
-def page_of(content: Json, images: Mapping[str, str]) -> str:
+def page_of(evaluation: Evaluation, images: Mapping[str, str]) -> str:
     """Render the page of an evaluation, given the addresses of its figures."""
-    placebo = content["placebo"]
-    order = by_qlike(content["models"])
+    placebo = evaluation.placebo
+    order = by_qlike(evaluation.models)
     return render(
         "evaluation.html",
-        evaluation=content,
-        verdict=verdict(content),
+        evaluation=evaluation,
+        verdict=verdict(evaluation),
         order=order,
-        names={name: _name(name, content) for name in order},
+        names={name: _name(name, evaluation) for name in order},
         parts=[name for name in (ML, BASELINE) if name in order] or order[:1],
         placebo={name: placebo_errors(placebo, name) for name in order},
         placebo_failed=_beaten(placebo) is not None,
-        differences=differences(content),
-        opponents=_opponents(content["gate"]),
+        differences=differences(evaluation),
+        opponents=_opponents(evaluation.gate),
         least_blocks=LEAST_BLOCKS,
         e_value_needed=1.0 / LEVEL,
-        source=SOURCES.get(content["source"], content["source"]),
+        source=SOURCES.get(evaluation.source, evaluation.source),
         plots=[
             {"name": name, "image": image, "caption": CAPTIONS[name]}
             for name, image in images.items()
@@ -184,69 +187,63 @@ def page_of(content: Json, images: Mapping[str, str]) -> str:
     )
 
 
-def placebo_errors(placebo: Json | None, model: str) -> float | None:
+def placebo_errors(placebo: Placebos | None, model: str) -> float | None:
     """Return a model's largest skill over all placebo markets, in standard errors."""
     found = [
-        skill[name] / skill[error]
+        value / error
         for models in (placebo or {}).values()
-        if (skill := models.get(model)) is not None
-        for name, error in (
-            ("skill", "standard_error"),
-            ("pr_auc_skill", "pr_auc_standard_error"),
+        if (found := models.get(model)) is not None
+        for value, error in (
+            (found.skill, found.standard_error),
+            (found.pr_auc_skill, found.pr_auc_standard_error),
         )
-        if skill[name] is not None and skill[error]
+        if value is not None and error
     ]
     return max(found, default=None)
 
 
-def differences(evaluation: Json) -> list[Line]:
+def differences(evaluation: Evaluation) -> list[Line]:
     """Return the paired differences: every measure, then QLIKE by horizon, PR-AUC by level."""
-    versus = evaluation.get("ml_vs_best_simple")
+    versus = evaluation.ml_vs_best_simple
     if versus is None:
         return []
-    horizon = evaluation["horizon_seconds"]
     return [
-        _line("QLIKE", "lower", versus["qlike"]),
-        _line("CRPS [bps]", "lower", versus["crps_bps"]),
-        _line("PR-AUC", "higher", versus["pr_auc"]),
-        _line("Brier score", "lower", versus["brier"]),
+        _line("QLIKE", "lower", versus.qlike),
+        _line("CRPS [bps]", "lower", versus.crps_bps),
+        _line("PR-AUC", "higher", versus.pr_auc),
+        _line("Brier score", "lower", versus.brier),
         *(
-            _line(f"QLIKE over {name.removesuffix('s')} s", "lower", found["qlike"])
-            for name, found in versus["horizons"].items()
-            if name != f"{horizon}s"
+            _line(f"QLIKE over {name.removesuffix('s')} s", "lower", found.qlike)
+            for name, found in versus.horizons.items()
+            if name != f"{evaluation.horizon_seconds}s"
         ),
         *(
-            _line(f"PR-AUC, level at quantile {level}", "higher", found["pr_auc"])
-            for level, found in versus["levels"].items()
+            _line(f"PR-AUC, level at quantile {level}", "higher", found.pr_auc)
+            for level, found in versus.levels.items()
         ),
     ]
 
 
-def _line(measure: str, better: Literal["lower", "higher"], found: Json) -> Line:
-    low, high = found["interval"]
-    return Line(measure, better, found["difference"], (low, high), found["standard_error"])
+def _line(measure: str, better: Literal["lower", "higher"], found: PairedDifference) -> Line:
+    return Line(measure, better, found.difference, found.interval, found.standard_error)
 
 
-def _opponents(gate: Json | None) -> list[Opponent]:
+def _opponents(gate: GateVerdict | None) -> list[Opponent]:
     if gate is None:
         return []
     against = [
-        (f"best simple forecast ({gate['best_simple']})", gate["evidence"]),
-        (f"champion (version {gate['champion']})", gate["against_champion"]),
+        (f"best simple forecast ({gate.best_simple})", gate.evidence),
+        (f"champion (version {gate.champion})", gate.against_champion),
     ]
-    return [
-        Opponent(name, msgspec.convert(evidence, Evidence))
-        for name, evidence in against
-        if evidence is not None
-    ]
+    return [Opponent(name, evidence) for name, evidence in against if evidence is not None]
 
 
-def _name(model: str, evaluation: Json) -> str:
+def _name(model: str, evaluation: Evaluation) -> str:
     if model != BASELINE:
         return model
-    if evaluation["folds"]:
+    if evaluation.folds:
         return "best simple (as chosen per fold)"
-    return f"best simple ({evaluation['model']['best_simple']})"
+    return f"best simple ({evaluation.model.best_simple})"
 
 
 def _short(model: str) -> str:

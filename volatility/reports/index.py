@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
+import msgspec
+
+from volatility.evaluation import Evaluation, LivePerformance
 from volatility.files import write_whole
 from volatility.reports.evaluation import verdict
 from volatility.reports.pages import moment, percent, render
@@ -36,24 +37,38 @@ class Entry:
     image: str | None = None
 
 
-def _evaluation(content: Mapping[str, Any]) -> Summary:
-    found = verdict(content)
+def _evaluation(content: bytes) -> Summary:
+    found = verdict(msgspec.json.decode(content, type=Evaluation))
     return Summary(found.state, found.sentence)
 
 
-def _drift(content: Mapping[str, Any]) -> Summary:
-    alert = bool(content["alert"])
+class _Side(msgspec.Struct):
+    start: str
+    stop: str
+
+
+class _Drift(msgspec.Struct):
+    """Read what the index shows of ``drift.json``."""
+
+    alert: bool
+    drifted_features: int
+    features: int
+    drift_share: float
+    current: _Side
+
+
+def _drift(content: bytes) -> Summary:
+    found = msgspec.json.decode(content, type=_Drift)
     return Summary(
-        "worse" if alert else "better",
-        f"{content['drifted_features']} of {content['features']} model inputs have drifted"
-        f" ({percent(content['drift_share'])}); {'alert' if alert else 'no alert'}."
-        f" Current rows from {moment(content['current']['start'])}"
-        f" to {moment(content['current']['stop'])}.",
+        "worse" if found.alert else "better",
+        f"{found.drifted_features} of {found.features} model inputs have drifted"
+        f" ({percent(found.drift_share)}); {'alert' if found.alert else 'no alert'}."
+        f" Current rows from {moment(found.current.start)} to {moment(found.current.stop)}.",
     )
 
 
-def _performance(content: Mapping[str, Any]) -> Summary:
-    found = live_verdict(content)
+def _performance(content: bytes) -> Summary:
+    found = live_verdict(msgspec.json.decode(content, type=LivePerformance))
     return Summary(found.state, found.sentence)
 
 
@@ -64,7 +79,7 @@ class Report:
     stem: str
     title: str
     content: str
-    summarise: Callable[[Mapping[str, Any]], Summary]
+    summarise: Callable[[bytes], Summary]
 
     def files(self, folder: Path) -> list[Path]:
         """Return the page, the content, and then earlier pages, newest first."""
@@ -106,8 +121,8 @@ def write_index(folder: Path) -> Path:
 def _known(folder: Path, report: Report) -> Entry:
     files = report.files(folder)
     try:
-        summary = report.summarise(json.loads((folder / report.content).read_text()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        summary = report.summarise((folder / report.content).read_bytes())
+    except (OSError, ValueError, LookupError, msgspec.MsgspecError):
         text = f"{report.content} cannot be read; run `volatility {report.stem}` again."
         summary = Summary("worse", text)
     modified = max(file.stat().st_mtime for file in files)

@@ -9,7 +9,7 @@ import base64
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import matplotlib as mpl
 import numpy as np
@@ -18,6 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.dates import DateFormatter
 from matplotlib.figure import Figure
 
+from volatility.evaluation import Evaluation, LivePerformance
 from volatility.files import write_whole
 from volatility.units import Floats
 
@@ -43,13 +44,13 @@ STYLE = {
 LABELS = {"baseline": "best simple"}
 
 
-def figures(evaluation: Mapping[str, Any]) -> dict[str, Figure]:
+def figures(evaluation: Evaluation) -> dict[str, Figure]:
     """Draw the figures of an evaluation and return them by name."""
     draw = (_forecast, _qlike, _per_day, _reliability, _importances)
     return {name: figure(evaluation) for name, figure in zip(NAMES, draw, strict=True)}
 
 
-def write_plots(evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
+def write_plots(evaluation: Evaluation, folder: Path) -> list[Path]:
     """Write the figures as PNG files, each atomically."""
     return [
         write_whole(folder / f"{name}.png", _bytes(figure, "png"))
@@ -57,30 +58,26 @@ def write_plots(evaluation: Mapping[str, Any], folder: Path) -> list[Path]:
     ]
 
 
-def live(performance: Mapping[str, Any]) -> Figure:
-    """Draw each model's live PR-AUC, and QLIKE where known, over time."""
-    points = performance["rolling"]
+def live(performance: LivePerformance) -> Figure:
+    """Draw each model's live QLIKE and PR-AUC over time."""
+    points = performance.rolling
     if not points:
         figure, axes = _axes("Live PR-AUC over time", "", "PR-AUC")
         _empty(axes)
         return figure
-    time = _times([point["time"] for point in points])
-    names = ranked(performance["models"])
-    if "qlike" in points[0]:
-        figure = Figure(figsize=(SIZE_INCHES[0], 1.4 * SIZE_INCHES[1]), layout="constrained")
-        top, axes = figure.subplots(2, sharex=True)
-        _dress(top, "Live QLIKE over time: lower is better", "", "QLIKE")
-        _dress(axes, "Live PR-AUC over time: higher is better", "", "PR-AUC")
-        for name in names:
-            loss = _floats([point["qlike"][name] for point in points])
-            top.plot(time, loss, markersize=3.5, **_style(name))
-        top.legend(frameon=False, fontsize=9)
-    else:
-        figure, axes = _axes("Live PR-AUC over time", "", "PR-AUC")
+    time = _times([point.time for point in points])
+    names = ranked(performance.models)
+    figure = Figure(figsize=(SIZE_INCHES[0], 1.4 * SIZE_INCHES[1]), layout="constrained")
+    top, axes = figure.subplots(2, sharex=True)
+    _dress(top, "Live QLIKE over time: lower is better", "", "QLIKE")
+    _dress(axes, "Live PR-AUC over time: higher is better", "", "PR-AUC")
     for name in names:
-        area = _floats([point["pr_auc"][name] for point in points])
+        loss = _floats([point.qlike[name] for point in points])
+        top.plot(time, loss, markersize=3.5, **_style(name))
+        area = _floats([point.pr_auc[name] for point in points])
         axes.plot(time, area, markersize=3.5, **_style(name))
-    base = _floats([point["base_rate"] for point in points])
+    top.legend(frameon=False, fontsize=9)
+    base = _floats([point.base_rate for point in points])
     axes.plot(time, base, color=GREY, linestyle="--", linewidth=1.3, label="base rate")
     axes.tick_params(axis="x", labelrotation=25)
     axes.set_ylim(bottom=0)
@@ -93,21 +90,33 @@ def inline(figure: Figure) -> str:
     return "data:image/svg+xml;base64," + base64.b64encode(_bytes(figure, "svg")).decode()
 
 
-def ranked(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+class Measured(Protocol):
+    """Represent what is known of a model's skill, offline or live."""
+
+    @property
+    def qlike(self) -> float | None:
+        """Mean QLIKE."""
+
+    @property
+    def pr_auc(self) -> float | None:
+        """Area under the precision-recall curve."""
+
+
+def ranked(models: Mapping[str, Measured]) -> list[str]:
     """Return model names by PR-AUC, best first; undefined last, ties by name."""
 
     def key(name: str) -> tuple[bool, float, str]:
-        area = models[name].get("pr_auc")
+        area = models[name].pr_auc
         return area is None, -(area or 0.0), name
 
     return sorted(models, key=key)
 
 
-def by_qlike(models: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def by_qlike(models: Mapping[str, Measured]) -> list[str]:
     """Return model names by QLIKE, lowest first; undefined last, ties by name."""
 
     def key(name: str) -> tuple[bool, float, str]:
-        loss = models[name]["qlike"]
+        loss = models[name].qlike
         return loss is None, loss or 0.0, name
 
     return sorted(models, key=key)
@@ -156,9 +165,9 @@ def _empty(axes: Axes) -> None:
     axes.set_yticks([])
 
 
-def _forecast(evaluation: Mapping[str, Any]) -> Figure:
+def _forecast(evaluation: Evaluation) -> Figure:
     """Draw the forecast with its band and the realised volatility, one panel per day."""
-    days = evaluation["days"]
+    days = evaluation.days
     if not days:
         figure, axes = _axes("Forecast and outcome", "", "")
         _empty(axes)
@@ -166,17 +175,20 @@ def _forecast(evaluation: Mapping[str, Any]) -> Figure:
     # With few days, one day may be both the median and the worst: draw it once.
     titles: dict[tuple[str, str], list[str]] = {}
     for day in days:
-        titles.setdefault((day["symbol"], day["date"]), []).append(day["title"])
-    drawn = {(day["symbol"], day["date"]): day for day in days}
+        titles.setdefault((day.symbol, day.date), []).append(day.title)
+    drawn = {(day.symbol, day.date): day for day in days}
     height = PANELS_INCHES[1] * len(drawn) / 3 + 0.4
     figure = Figure(figsize=(PANELS_INCHES[0], height), layout="constrained")
     panels = figure.subplots(len(drawn), squeeze=False)[:, 0]
     for axes, (key, day) in zip(panels, drawn.items(), strict=True):
         title = f"{' and '.join(titles[key]).capitalize()} day: {', '.join(key)}"
-        _dress(axes, title, "", f"bps over {evaluation['horizon_seconds']} s")
+        _dress(axes, title, "", f"bps over {evaluation.horizon_seconds} s")
         time, columns = _broken(
-            _times(day["time"]),
-            [_floats(day[f"{name}_bps"]) for name in ("low", "high", "realised", "forecast")],
+            _times(day.time),
+            [
+                _floats(column)
+                for column in (day.low_bps, day.high_bps, day.realised_bps, day.forecast_bps)
+            ],
         )
         low, high, realised, forecast = columns
         color = STYLE["ml"][0]
@@ -215,18 +227,18 @@ def _broken(time: Times, columns: Sequence[Floats]) -> tuple[Times, list[Floats]
     )
 
 
-def _qlike(evaluation: Mapping[str, Any]) -> Figure:
+def _qlike(evaluation: Evaluation) -> Figure:
     """Draw the QLIKE of each model with its interval, best on top."""
     figure, axes = _axes("QLIKE by model", "QLIKE, lower is better", "")
-    models = evaluation["models"]
-    names = [name for name in by_qlike(models) if models[name]["qlike"] is not None]
+    models = evaluation.models
+    names = [name for name in by_qlike(models) if models[name].qlike is not None]
     if not names:
         _empty(axes)
         return figure
     place = np.arange(len(names))[::-1]
     for y, name in zip(place, names, strict=True):
-        loss = models[name]["qlike"]
-        low, high = _floats(models[name]["qlike_interval"])
+        (loss,) = _floats([models[name].qlike])
+        low, high = _floats(models[name].qlike_interval)
         style = _style(name)
         axes.hlines(y, low, high, colors=style["color"], linewidth=1.6, zorder=2)
         marker = "o" if style["marker"] == "x" else style["marker"]
@@ -236,15 +248,14 @@ def _qlike(evaluation: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _per_day(evaluation: Mapping[str, Any]) -> Figure:
+def _per_day(evaluation: Evaluation) -> Figure:
     """Draw the QLIKE of ml minus that of the best simple forecast, by day."""
     figure, axes = _axes("QLIKE by day: ml minus best simple", "", "below zero: ml is better")
-    versus = evaluation.get("ml_vs_best_simple")
-    days = evaluation["per_day"]
+    versus, days = evaluation.ml_vs_best_simple, evaluation.per_day
     if not days or not versus:
         _empty(axes)
         return figure
-    apart = _floats([_apart(day["models"]) for day in days])
+    apart = _floats([_apart(day.models) for day in days])
     place = np.arange(len(days))
     better, worse = STYLE["ml"][0], STYLE["baseline"][0]
     axes.bar(
@@ -253,12 +264,12 @@ def _per_day(evaluation: Mapping[str, Any]) -> Figure:
         width=0.7 if len(days) > 4 else 0.35,
         color=[worse if value > 0.0 else better for value in apart],
     )
-    low, high = _floats(versus["qlike"]["interval"])
+    low, high = _floats(versus.qlike.interval)
     axes.axhspan(
         low, high, color=GREY, alpha=0.25, linewidth=0, zorder=0.5, label="all days, 95 % interval"
     )
     axes.axhline(
-        _floats([versus["qlike"]["difference"]])[0],
+        _floats([versus.qlike.difference])[0],
         color=GREY,
         linestyle="--",
         linewidth=1.3,
@@ -266,26 +277,26 @@ def _per_day(evaluation: Mapping[str, Any]) -> Figure:
     )
     axes.axhline(0.0, color=INK, linewidth=0.9)
     labelled = place[:: -(-len(days) // MOST_DATE_LABELS)]
-    axes.set_xticks(labelled, [days[k]["date"] for k in labelled], rotation=25, ha="right")
+    axes.set_xticks(labelled, [days[k].date for k in labelled], rotation=25, ha="right")
     axes.set_xlim(-0.7, len(days) - 0.3)
     axes.grid(visible=False, axis="x")
     figure.legend(frameon=False, fontsize=9, ncols=2, loc="outside lower center")
     return figure
 
 
-def _apart(models: Mapping[str, Mapping[str, Any]]) -> float | None:
-    ml, simple = models["ml"]["qlike"], models["baseline"]["qlike"]
+def _apart(models: Mapping[str, Measured]) -> float | None:
+    ml, simple = models["ml"].qlike, models["baseline"].qlike
     return None if ml is None or simple is None else ml - simple
 
 
-def _reliability(evaluation: Mapping[str, Any]) -> Figure:
+def _reliability(evaluation: Evaluation) -> Figure:
     figure, axes = _axes("Reliability", "forecast probability of a spike", "share of spikes")
-    models = evaluation["models"]
+    models = evaluation.models
     names = [name for name in SHOWN if name in models] or by_qlike(models)[:1]
     top = 0.0
     for name in names:
-        bins = models[name]["reliability"]
-        score, share = _floats(bins["score"]), _floats(bins["share"])
+        bins = models[name].reliability
+        score, share = _floats(bins.score), _floats(bins.share)
         axes.plot(score, share, markersize=4.5, **_style(name))
         top = max([top, *score[~np.isnan(score)], *share[~np.isnan(share)]])
     if top == 0.0:
@@ -301,22 +312,22 @@ def _reliability(evaluation: Mapping[str, Any]) -> Figure:
     return figure
 
 
-def _importances(evaluation: Mapping[str, Any]) -> Figure:
+def _importances(evaluation: Evaluation) -> Figure:
     figure, axes = _axes("What the model relies on", "rise of QLIKE when shuffled", "")
-    rows = evaluation["importances"][:TOP_FEATURES]
+    rows = evaluation.importances[:TOP_FEATURES]
     if not rows:
         _empty(axes)
         return figure
     place = np.arange(len(rows))[::-1]
     axes.barh(
         place,
-        _floats([row["importance"] for row in rows]),
-        xerr=_floats([row["standard_deviation"] or 0.0 for row in rows]),
+        _floats([row.importance for row in rows]),
+        xerr=_floats([row.standard_deviation for row in rows]),
         color=STYLE["ml"][0],
         error_kw={"ecolor": GREY, "elinewidth": 1.2},
         height=0.7,
     )
-    axes.set_yticks(place, [row["feature"] for row in rows], fontsize=8.5)
+    axes.set_yticks(place, [row.feature for row in rows], fontsize=8.5)
     axes.axvline(0, color=GREY, linewidth=0.8)
     axes.grid(visible=False, axis="y")
     return figure
