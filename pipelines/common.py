@@ -40,11 +40,6 @@ def paths(ticks: str, data: str, reports: str) -> Paths:
     )
 
 
-def holds_parts(lake: Path | str) -> bool:
-    """Return whether a lake has any parts; on the first day, some flows have nothing to do."""
-    return any(Path(lake).glob("symbol=*/date=*/part-*"))
-
-
 def transient(_task: Task[..., Any], _run: TaskRun, state: State[Any]) -> bool:
     """Return whether the error of a step may be transient, so that a retry makes sense."""
     error = state.result(raise_on_failure=False)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from prefect import get_run_logger
 
-from pipelines.common import holds_parts, step
+from pipelines.common import step
 from pipelines.watch import watched
 from volatility.lake import Lake, compaction
 from volatility.records import PREDICTION_SCHEMA
@@ -25,7 +25,7 @@ def merge(
         Lake(Path(data) / "ticks"),
         Lake(Path(data) / "predictions", PREDICTION_SCHEMA),
     ):
-        if holds_parts(lake.root):
+        if lake.exists():
             done = compaction.compact(
                 lake,
                 older_than_seconds=older_than_seconds,

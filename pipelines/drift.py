@@ -15,6 +15,7 @@ from pipelines.state import FOLDER
 from pipelines.watch import watched
 from volatility import registry, stages
 from volatility.evaluation import DriftResult, TooFewRowsError
+from volatility.features import holds_rows
 from volatility.reports import drift_line
 from volatility.settings import environment
 
@@ -31,7 +32,7 @@ def compare(data: str, reports: str, params: str) -> DriftResult | None:
     """
     places = paths("data/ticks", data, reports)
     model = registry.choose().version
-    if model is None or not any(places.features.glob("symbol=*")):
+    if model is None or not holds_rows(places.features):
         return None
     try:
         result = stages.drift(read(params), places, model=model)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from prefect import get_run_logger
 
-from pipelines.common import holds_parts, paths, read, step
+from pipelines.common import paths, read, step
 from pipelines.watch import watched
 from volatility import stages
+from volatility.lake import Lake
 
 DESCRIPTION = "Build the feature rows of new hours in the lake."
 
@@ -18,7 +17,7 @@ def build(lake: str, data: str, params: str) -> dict[str, int]:
 
     Do nothing if nothing has been captured yet.
     """
-    if not holds_parts(Path(lake)):
+    if not Lake(lake).exists():
         return {}
     return stages.make_features(read(params), paths(lake, data, "reports"), progress=False)
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from prefect import get_run_logger
 
 from pipelines import artifacts
-from pipelines.common import holds_parts, paths, read, step
+from pipelines.common import paths, read, step
 from pipelines.watch import watched
 from volatility import stages
 from volatility.evaluation import LivePerformance
+from volatility.features import holds_rows
+from volatility.lake import Lake
 from volatility.reports import lines, verdict
 
 DESCRIPTION = (
@@ -22,7 +24,7 @@ DESCRIPTION = (
 def measure(data: str, reports: str, params: str) -> LivePerformance | None:
     """Write and return the live figures; None without predictions or feature rows."""
     places, predictions = paths("data/ticks", data, reports), Path(data) / "predictions"
-    if not holds_parts(predictions) or not any(places.features.glob("symbol=*")):
+    if not (Lake(predictions).exists() and holds_rows(places.features)):
         return None
     return stages.performance(read(params), places, predictions=predictions)
 

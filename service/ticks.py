@@ -7,13 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from service.wire import UNREADABLE, RequestError, bound, explain, shorten
-from volatility.features import FEATURE_NAMES, INDEX, rows_of
-from volatility.records import Fields, Heartbeat, Record, TickError, record_of
+from volatility.features import FEATURE_NAMES, WARM, is_warm, rows_of
+from volatility.records import Fields, Heartbeat, Record, TickError, identifier, record_of
 from volatility.settings import Features
 from volatility.units import SECOND, Floats, Integers
 
 LATEST = 2**63  # above every time
-BASELINE = "realised_volatility_900s"  # a row without it is not warm, as in the stream
 
 MAX_TICKS = 200_000
 # No row depends on more than half an hour; without this bound, ticks that lie years apart would
@@ -97,7 +96,7 @@ def feature_rows(
         raise RequestError(
             422, "too_few_ticks", "too few ticks: they close no step; send at least 300 s of them"
         )
-    warm = ~np.isnan(rows[:, INDEX[BASELINE]])
+    warm = is_warm(rows)
     if not warm.any():
         needed = features.min_baseline_seconds
         raise RequestError(
@@ -105,7 +104,7 @@ def feature_rows(
             "too_few_ticks",
             f"too few ticks: no row has the {needed} s of history outside gaps that the baseline "
             "needs",
-            field=BASELINE,
+            field=FEATURE_NAMES[WARM],
         )
     return steps[warm], rows[warm]
 
@@ -126,14 +125,5 @@ def _arrays(records: list[Record]) -> tuple[npt.NDArray[np.generic], ...]:
         for name in ("bid", "ask", "bid_size", "ask_size")  # None becomes NaN
     ]
     times = np.array([record.time for record in records], dtype=np.int64)
-    return times, *quotes, np.array([_identifier(record) for record in records], dtype=np.int64)
-
-
-def _identifier(record: Record) -> int:
-    """Return the number that identifies repeated ticks; -1 if there is none."""
-    if isinstance(record, Heartbeat):
-        return -1
-    for number in (record.trade_id, record.sequence):
-        if number is not None:
-            return number
-    return -1
+    identifiers = [-1 if isinstance(one, Heartbeat) else identifier(one) for one in records]
+    return times, *quotes, np.array(identifiers, dtype=np.int64)

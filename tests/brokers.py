@@ -18,7 +18,7 @@ from volatility.dev.broker import Broker
 
 @dataclass(frozen=True)
 class RunningBroker:
-    """Hold a broker that a test may stop, kill and start again on the same data and ports."""
+    """Represent a broker that a test may stop, kill and restart on the same data and ports."""
 
     broker: Broker
 

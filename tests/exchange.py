@@ -109,11 +109,11 @@ class Exchange:
         await self._server.wait_closed()
 
     def clock(self) -> int:
-        """Tell the exchange's time [ns]."""
+        """Return the exchange's time [ns]."""
         return self.now
 
     async def do(self, command: Callable[[], Any]) -> None:
-        """Let the market's task run a command between two messages: one of the methods below."""
+        """Have the market's task run a command, one of the methods below, between two messages."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._due.append((command, done))
         await done
@@ -228,7 +228,7 @@ class Exchange:
             await self._publish(self.random.choice(self.symbols))
 
     def _next(self, symbol: str) -> dict[str, Any]:
-        """Let a product trade."""
+        """Open a product for trading."""
         self.now += self.random.randint(1_000, 50_000)  # no two messages share a time
         self._trade_ids[symbol] += 1
         entry = dict(next(self._contents[symbol]), product_id=symbol)

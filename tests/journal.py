@@ -1,4 +1,4 @@
-"""Hold what the stand-in exchange sent against what arrived of it."""
+"""Compare what the stand-in exchange sent with what arrived."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Hold what the tests of the event log share: places to keep one, and ways to fill and read it."""
+"""Provide what the tests of the event log share: the logs, and ways to fill and read them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from volatility.streaming.log.memory_log import MemoryLog
 
 
 class Place(Protocol):
-    """Hold a log, and what tests do to it that the product does not."""
+    """Represent a log, with operations that only tests need."""
 
     @property
     def log(self) -> EventLog: ...
@@ -97,7 +97,7 @@ def assert_each_key_in_order(messages: Sequence[Message]) -> None:
 
 
 class Ledger:
-    """Hold what the members of a group agree on: who owns a partition, and where to go on."""
+    """Represent what the members of a group share: partition owners and positions."""
 
     def __init__(self) -> None:
         self.owners: dict[int, Member] = {}

@@ -28,7 +28,7 @@ VARIABLES = {"$__rate_interval": "20s", "$symbol": ".*"}
 
 
 def program(name: str) -> str:
-    """Give the path of ``prometheus`` or ``promtool``."""
+    """Return the path of ``prometheus`` or ``promtool``."""
     found = shutil.which(name)
     if found is None:
         # .ci/run installs it: there, nothing may be left out for lack of a program.
@@ -40,7 +40,7 @@ def program(name: str) -> str:
 
 @dataclass(frozen=True)
 class Prometheus:
-    """Hold a running Prometheus."""
+    """Represent a running Prometheus."""
 
     url: str
     log: Path
@@ -53,16 +53,16 @@ class Prometheus:
         return result
 
     def number(self, query: str) -> float:
-        """Give the value of a query that has one series."""
+        """Return the value of a query that has one series."""
         (series,) = self.ask(query)
         return float(series["value"][1])
 
     def has_data(self, query: str) -> bool:
-        """Tell whether any series of a query has a value; NaN is none."""
+        """Return whether any series of a query has a value; NaN does not count."""
         return any(not math.isnan(float(series["value"][1])) for series in self.ask(query))
 
     def firing(self) -> set[str]:
-        """Give the names of the alerts that fire."""
+        """Return the names of the alerts that fire."""
         return {s["metric"]["alertname"] for s in self.ask('ALERTS{alertstate="firing"}')}
 
 
@@ -106,7 +106,7 @@ def run_prometheus(
 
 
 def configuration(ports: Mapping[str, int], interval: str) -> str:
-    """Give the local configuration with other ports and another interval."""
+    """Return the local configuration with other ports and another interval."""
     found = yaml.safe_load(CONFIGURATION.read_text())
     found["global"] = {"scrape_interval": interval, "evaluation_interval": interval}
     found["rule_files"] = [str(CONFIGURATION.parent / files) for files in found["rule_files"]]
@@ -119,7 +119,7 @@ def configuration(ports: Mapping[str, int], interval: str) -> str:
 
 
 def queries() -> dict[str, str]:
-    """Give every query of every dashboard, its variables filled in, by where it stands."""
+    """Return every query of every dashboard, with its variables filled in, by panel."""
     found = {}
     for path in sorted(DASHBOARDS.glob("*.json")):
         dashboard = json.loads(path.read_text())
@@ -135,7 +135,7 @@ def queries() -> dict[str, str]:
 
 
 def without_data(prometheus: Prometheus) -> dict[str, str]:
-    """Give the queries that return no data, by where they stand."""
+    """Return the queries that return no data, by panel."""
     return {place: query for place, query in queries().items() if not prometheus.has_data(query)}
 
 

@@ -28,7 +28,7 @@ QUIET = {
 
 @dataclass
 class Process:
-    """Hold a process of a test, which writes to a log; it can end and begin again."""
+    """Represent a process that writes to a log file and can be restarted."""
 
     command: list[str]
     log: Path
@@ -92,14 +92,14 @@ def process(
 
 @dataclass
 class Prefect:
-    """Hold a server: its address, its data, its process."""
+    """Represent a Prefect server: its address and its process."""
 
     url: str
     process: Process
 
     @property
     def environment(self) -> dict[str, str]:
-        """Give what a client of it needs; a home of its own keeps profiles out."""
+        """Environment of a client; its own home keeps the user's profiles out."""
         home = str(self.process.cwd / "client")
         return {**QUIET, "PREFECT_API_URL": self.url, "PREFECT_HOME": home}
 

@@ -1,4 +1,4 @@
-"""Give tests a model registry of their own, without the seconds that MLflow takes to make one."""
+"""Provide each test with its own model registry, without the seconds MLflow takes to create one."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class Failure:
 
 @dataclass
 class RestExchange:
-    """Hold the trades of one product: number to (time [ns], price, size, maker's side).
+    """Represent the trades of one product: number to (time [ns], price, size, maker's side).
 
     ``failures`` are used up first, one a request; ``queries`` are those that got a page.
     """
@@ -42,7 +42,7 @@ class RestExchange:
     url: str = ""
 
     def page(self, query: dict[str, int]) -> list[dict[str, Any]]:
-        """Give what the documented interface does: newest first, below ``after``."""
+        """Return trades as the documented interface does: newest first, below ``after``."""
         numbers = sorted((n for n in self.trades if n < query.get("after", 2**62)), reverse=True)
         return [
             {

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 
 @dataclass(frozen=True)
 class Running:
-    """Hold a client of a running service, its log and its process."""
+    """Represent a running service: a client of it, its log and its process."""
 
     client: httpx.Client
     log: Path

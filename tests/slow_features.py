@@ -23,7 +23,7 @@ NAN = float("nan")
 
 @dataclass
 class Stream:
-    """Hold what happened in each second ``first, first + 1, ...``; ``late`` and ``duplicates``.
+    """Represent each second ``first, first + 1, ...``, and the ``late`` and ``duplicates`` counts.
 
     ``gap`` numbers the gap that a second lies in, as hindsight sees it; 0 is none.
     ``resumed`` is the second of the first record after the last gap.
@@ -156,7 +156,7 @@ class Windows:
             self.levels[place] = min(level, LARGEST_LEVEL) if level == level else NAN
 
     def covered(self, second: int, start: int) -> npt.NDArray[np.int64]:
-        """Give the places of the seconds ``start..second`` that a row at ``second`` counts.
+        """Return the places of the seconds ``start..second`` that a row at ``second`` counts.
 
         A silence counts as covered as long as it goes on: the row cannot know better.
         """
@@ -166,11 +166,11 @@ class Windows:
         return places[known & stream.quoted[places]]
 
     def window(self, second: int, length: int) -> npt.NDArray[np.int64]:
-        """Give the covered places of the last ``length`` seconds."""
+        """Return the covered places of the last ``length`` seconds."""
         return self.covered(second, second - length + 1)
 
     def volatility(self, second: int, length: int, least: float | None = None) -> float:
-        """Give the root mean square of the returns, NaN below the coverage."""
+        """Return the root mean square of the returns, NaN below the coverage."""
         places = self.window(second, length)
         returns = known(self.clipped[places])
         if len(places) < (COVERAGE * length if least is None else least) or not len(returns):
@@ -268,5 +268,5 @@ def ratio(value: float, scale: float) -> float:
 
 
 def dispersion(values: Floats) -> float:
-    """Give deviation over mean."""
+    """Return the coefficient of variation."""
     return float(np.std(values) / np.mean(values)) if len(values) > 1 and values.sum() > 0 else NAN

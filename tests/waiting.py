@@ -45,7 +45,7 @@ def until(
 async def until_async(
     condition: Callable[[], object], what: str, pause_seconds: float = 0.002
 ) -> None:
-    """Do as ``until`` for what another task of the event loop does."""
+    """Wait like ``until`` for another task of the event loop."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not condition():
         assert time.monotonic() < deadline, f"not within {PATIENCE_SECONDS:g} s: {what}"

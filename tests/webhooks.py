@@ -13,7 +13,7 @@ from typing import Any
 
 @dataclass
 class Webhook:
-    """Hold what was told; ``status`` is the answer that it gives."""
+    """Represent a webhook: the messages it received, and the ``status`` that it answers."""
 
     url: str = ""
     status: int = 204
@@ -34,7 +34,7 @@ def run_webhook() -> Iterator[Webhook]:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Say nothing."""
+            """Keep requests out of the test's output."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     hook.url = f"http://127.0.0.1:{server.server_port}/told"

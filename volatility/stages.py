@@ -5,7 +5,6 @@ Each stage reads files and writes files; a stage that fails leaves what was ther
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -20,9 +19,7 @@ from tqdm import tqdm
 from volatility import registry
 from volatility.dataset import assemble, read_dataset
 from volatility.evaluation import (
-    Champion,
     Evaluation,
-    Evidence,
     FoldSummary,
     LivePerformance,
     Placebo,
@@ -38,10 +35,9 @@ from volatility.evaluation import (
 )
 from volatility.evaluation import drift as drifts
 from volatility.evaluation import evaluate as evaluate_predictions
-from volatility.evaluation import judge as gate
 from volatility.features import FeatureFrame, build_features, read_features, update_features
 from volatility.files import locked, write_json
-from volatility.lake import ImportReport, Lake, import_files
+from volatility.lake import ImportReport, Lake, import_files, open_lake
 from volatility.models import Bundle, TrainingError, fit_bundle, shipped
 from volatility.models import bundle as bundles
 from volatility.records import LAKE_SCHEMA
@@ -228,7 +224,7 @@ def evaluate(
         trained = done.trained if done else read_trained(settings, paths)
         result = replace(
             done.evaluation if done else _evaluation(settings, trained),
-            gate=verdict or judge(settings, trained),
+            gate=verdict or registry.judge(trained.product, trained.walked.predictions, settings),
         )
     report.write_evaluation(result, paths.reports)
     plots.write_plots(result, paths.reports / "plots")
@@ -236,64 +232,15 @@ def evaluate(
     return result
 
 
-def judge(settings: Settings, trained: Trained) -> Verdict:
-    """Run the promotion gate on the walk-forward predictions, with what earlier looks left."""
-    version = registry.champion()
-    champion, against = None, None
-    recipe = trained.product.specification.recipe
-    if version is not None:
-        champion = Champion(version, registry.resolve(version).bundle)
-        against = _evidence(_pair(recipe, champion))
-    return gate(
-        trained.product, trained.walked.predictions, settings, _evidence(recipe), champion, against
-    )
-
-
 def promote(
     settings: Settings, paths: Paths, trained: Trained | None = None
 ) -> tuple[str, Verdict]:
-    """Make the last trained version champion if the gate passes; return version and verdict.
-
-    Two processes judge one after the other: the second meets the champion that the first made.
-    """
+    """Make the last trained version champion if the gate passes; return version and verdict."""
     last = trained or read_trained(settings, paths)  # before a lock file is left behind
     lock = paths.model.with_name(f"{paths.model.name}.lock")
     lock.touch()
     with locked(lock):
-        version = registry.version_of(last.product.digest)
-        if version is None:
-            raise TrainingError("the trained model is not registered; run `volatility train`")
-        while True:
-            champion = registry.champion()
-            verdict = judge(settings, last)
-            if registry.champion() == champion:  # the lock does not reach another machine
-                break
-        _remember(verdict)
-        if verdict.earned and champion != version:
-            registry.promote(version, evidence=msgspec.to_builtins(verdict))
-    return version, verdict
-
-
-def _remember(verdict: Verdict) -> None:
-    """Keep the evidence, so that no later look counts a block twice."""
-    registry.write_evidence(verdict.recipe, msgspec.json.encode(verdict.evidence).decode())
-    if verdict.champion is not None and verdict.against_champion is not None:
-        champion = Champion(verdict.champion, registry.resolve(verdict.champion).bundle)
-        registry.write_evidence(
-            _pair(verdict.recipe, champion),
-            msgspec.json.encode(verdict.against_champion).decode(),
-        )
-
-
-def _evidence(recipe: str) -> Evidence:
-    text = registry.read_evidence(recipe)
-    return Evidence() if text is None else msgspec.json.decode(text, type=Evidence)
-
-
-def _pair(recipe: str, champion: Champion) -> str:
-    """Name the comparison of a recipe with a champion's."""
-    both = f"{recipe} {champion.bundle.specification.recipe}"
-    return hashlib.sha256(both.encode()).hexdigest()
+        return registry.promote_if_earned(last.product, last.walked.predictions, settings)
 
 
 def drift(settings: Settings, paths: Paths, *, model: str | None = None) -> drifts.DriftResult:
@@ -391,10 +338,7 @@ def _evaluation(settings: Settings, trained: Trained) -> Evaluation:
 def _features_of(ticks: Path, settings: Settings) -> list[FeatureFrame]:
     """Build the features of another lake, or of recordings, and leave nothing behind."""
     with tempfile.TemporaryDirectory(prefix="volatility-") as scratch:
-        lake = Lake(ticks)
-        if not any(ticks.glob("symbol=*")):
-            lake = Lake(Path(scratch) / "ticks")
-            import_files([ticks], lake)
+        lake = open_lake(ticks, Path(scratch) / "ticks")
         build_features(lake, Path(scratch) / "features", settings.features)
         return read_features(Path(scratch) / "features")
 

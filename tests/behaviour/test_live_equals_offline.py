@@ -58,7 +58,7 @@ def register(bundle: Bundle, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def lived(tmp_path_factory: pytest.TempPathFactory):
-    """Let a champion and its challenger score a market live, capture it all and measure."""
+    """Score a market live with a champion and a challenger, capture everything and measure."""
     folder = tmp_path_factory.mktemp("lived")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", make_registry(folder))

@@ -61,7 +61,7 @@ def relative(data: Dataset) -> Dataset:
 
 
 def overlapping(data: Dataset) -> Dataset:
-    """Let the label look 30 s back: the commonest leak there is."""
+    """Make the label look 30 s back: the most common leak."""
     past = np.square(data.rows[:, RECENT])
     return replace(data, variance=(data.variance * 60.0 + past[:, None] * 30.0) / 90.0)
 

@@ -25,7 +25,7 @@ LIMIT_SECONDS = 30 * 60
 
 
 def of(act: Callable[..., Any], *arguments: Any) -> Scenario:
-    """Give a scenario that needs only the address of the broker."""
+    """Return a scenario that needs only the address of the broker."""
     return lambda broker, folder: act(broker.servers, folder, *arguments)
 
 

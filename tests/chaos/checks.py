@@ -1,4 +1,4 @@
-"""Hold the lake and the predictions against the log, by other means than the product's own."""
+"""Compare lake and predictions with the log, without using the product's own code."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def expected_scores(
 def batch_rows(
     batches: Iterable[pa.RecordBatch], rules: Features | None = None
 ) -> tuple[list[int], np.ndarray]:
-    """Give the warm steps of one symbol and their feature rows, by the batch path."""
+    """Return the warm steps of one symbol and their feature rows, computed by the batch path."""
     found = [
         (time.copy(), rows.copy()) for time, rows in feature_batches(batches, rules or Features())
     ]

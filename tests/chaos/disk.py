@@ -55,7 +55,7 @@ def full_disk(servers: str, folder: Path) -> dict[str, int | str]:
 
 
 def full_files(servers: str, folder: Path) -> dict[str, int | str]:
-    """Let no file of the process grow to the size of a part."""
+    """Keep the process from writing a file as large as a part."""
 
     def room(child: Child) -> None:
         unlimited = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)

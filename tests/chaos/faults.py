@@ -1,4 +1,4 @@
-"""Let the stand-in exchange fail at random: each message is in the lake once, or in a gap."""
+"""Make the stand-in exchange fail at random: each message is in the lake once, or in a gap."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ ROWS, SECONDS = 60, 0.1  # of a part: so small that any instant may lie in the w
 
 
 def loading(servers: str, folder: Path, per_second: float, start_ns: int = market.START_NS) -> Any:
-    """Give what a child does to bring ticks in."""
+    """Return the function with which a child ingests ticks."""
     return partial(load, servers, str(folder / "lake"), start_ns % 1_000, per_second, start_ns)
 
 

@@ -1,4 +1,4 @@
-"""Tell an endless market of numbered ticks: an order that can be checked, and steps that close."""
+"""Generate an endless market of numbered ticks, so that order and closing steps can be checked."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
 def records(
     seed: int, symbols: Sequence[str] = SYMBOLS, start_ns: int = START_NS, step_ns: int = 10**8
 ) -> Iterator[Record]:
-    """Give ticks in turn, each numbered within its symbol; now and then a heartbeat or a pause."""
+    """Yield ticks of all symbols in turn, numbered by symbol, with some heartbeats and pauses."""
     chance = random.Random(seed)
     middles = dict.fromkeys(symbols, 100.0)
     numbers = dict.fromkeys(symbols, 0)
@@ -48,7 +48,7 @@ def records(
 
 
 async def events(source: Iterator[Record], per_second: float) -> AsyncIterator[list[Event]]:
-    """Give so many of them a second, in small batches."""
+    """Yield this many records a second, in small batches."""
     began, given = time.monotonic(), 0
     while True:
         due = int((time.monotonic() - began) * per_second) - given

@@ -50,7 +50,7 @@ def simulate(servers: str, folder: Path, hours: float) -> dict[str, int]:
 
 
 def rows_and_scores(log: EventLog, folder: Path) -> dict[str, int]:
-    """Hold the rows that the stream scored, and their scores, against the batch path."""
+    """Compare the rows that the stream scored, and their scores, with the batch path."""
     rows: list[np.ndarray] = []
     small = bundle(0)
 
@@ -104,7 +104,7 @@ def across_a_restart(servers: str, folder: Path) -> dict[str, int]:
 
 
 def across_a_rebalance(servers: str, folder: Path) -> dict[str, int]:
-    """Let a second score join in the middle, and the first leave."""
+    """Start a second score process midway, and stop the first."""
 
     def act(told: Told, steps: int) -> None:
         gate = folder / "gate"

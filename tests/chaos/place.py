@@ -1,4 +1,4 @@
-"""Give each scenario empty topics and a model registry."""
+"""Prepare empty topics and a model registry for each scenario."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def clear(servers: str, *topics: str) -> None:
 
 @cache
 def registered() -> str:
-    """Give the address of a registry whose champion is the small bundle, as version 1."""
+    """Return the address of a registry whose champion is the small bundle, as version 1."""
     folder = tempfile.TemporaryDirectory(prefix="registry-")
     atexit.register(folder.cleanup)
     with pytest.MonkeyPatch.context() as environment:

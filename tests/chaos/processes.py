@@ -116,7 +116,7 @@ def haste() -> None:
 
 
 def hold(gate: str, after: int) -> None:
-    """Let score all but stand still after so many predictions, until a file is there.
+    """Slow score down to a near standstill after some predictions, until a file exists.
 
     It goes on to poll: a member of a group that does not would be taken for dead.
     """
@@ -134,7 +134,7 @@ def hold(gate: str, after: int) -> None:
 
 
 def small_files(limit: int) -> None:
-    """Let no file of this process grow beyond some bytes: a disk as good as full."""
+    """Limit the size of every file that this process writes, as a full disk would."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
 
@@ -164,7 +164,7 @@ def _context() -> ForkServerContext:
 
 
 class Child:
-    """Hold a process with what it says; start it, kill it, or ask it to end."""
+    """Represent a child process and its output: start it, kill it, or ask it to end."""
 
     def __init__(self, output: Path, run: partial[None], *before: partial[None]) -> None:
         self.output = output

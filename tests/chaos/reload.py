@@ -59,7 +59,7 @@ class Load:
             thread.join(PATIENCE_SECONDS)
 
     def all_on(self, version: str, since: float) -> bool:
-        """Tell whether every connection's newest answer since then is of a version."""
+        """Return whether the newest answer on every connection since then is from a version."""
         return len(self.last) == CONNECTIONS and all(
             when > since and found == version for when, found in self.last.values()
         )

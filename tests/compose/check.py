@@ -52,7 +52,7 @@ class Stack:
         return result.stdout
 
     def states(self) -> dict[str, Json]:
-        """Give each service's container as the engine describes it."""
+        """Return each service's container as the engine describes it."""
         ids = self.run("ps", "--all", "--quiet").split()
         found = json.loads(subprocess.check_output(["docker", "inspect", *ids])) if ids else []
         return {one["Config"]["Labels"]["com.docker.compose.service"]: one for one in found}
@@ -116,7 +116,7 @@ def targets_down(without: set[str]) -> list[str]:
 
 
 def panels() -> dict[str, list[str]]:
-    """Give every panel's queries."""
+    """Return the queries of every panel."""
     found: dict[str, list[str]] = {}
     for path in sorted((ROOT / "monitoring" / "grafana" / "dashboards").glob("*.json")):
         board = json.loads(path.read_text())
@@ -141,14 +141,14 @@ def empty_panels() -> list[str]:
 
 
 def registry() -> Json:
-    """Give the registered model's aliases and its newest versions."""
+    """Return the registered model's aliases and its newest versions."""
     url = "http://127.0.0.1:5000/api/2.0/mlflow/registered-models/get?name=crypto-vol-ml"
     model = ask(url)["registered_model"]
     return sorted((one["alias"], one["version"]) for one in model.get("aliases", []))
 
 
 def schedules() -> Json:
-    """Give every deployment with its schedules."""
+    """Return every deployment with its schedules."""
     found = ask("http://127.0.0.1:4200/api/deployments/filter", {})
     return sorted(
         (

@@ -1,4 +1,4 @@
-"""Hold lake and predictions against the log: ``python - ends|all``, inside a container.
+"""Compare lake and predictions with the log: ``python - ends|all``, inside a container.
 
 Prints one JSON object. Everything is read anew and by other means than the product's own state.
 """
@@ -107,7 +107,7 @@ def predictions(log: KafkaLog) -> Row:
 
 
 def scan(lake: Lake) -> Any:
-    """Give the rows of a lake with times in nanoseconds."""
+    """Return the rows of a lake with times in nanoseconds."""
     for symbol in lake.symbols():
         for batch in lake.scan(symbol):
             table = pa.Table.from_batches([batch])

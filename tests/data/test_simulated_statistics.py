@@ -1,4 +1,4 @@
-"""Hold the simulated market against the recordings, and the placebo against chance."""
+"""Compare the simulated market with the recordings, and the placebo with chance."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ Make = Callable[[random.Random, str], bytes]
 
 @dataclass(frozen=True)
 class Sent:
-    """Say how bodies were answered, and the workers' memory [MiB] before and after."""
+    """Represent how bodies were answered, and the workers' memory [MiB] before and after."""
 
     statuses: Counter[int]
     wrong: list[str]
@@ -38,7 +38,7 @@ class Sent:
 
     @property
     def flat(self) -> bool:
-        """Tell whether memory stayed where it was."""
+        """Whether memory stayed flat."""
         return self.after_mib <= self.before_mib + GROWTH_MIB
 
 
@@ -107,13 +107,13 @@ def _fault(status: int, content: bytes) -> str | None:
 
 
 def faults_of_log(log: Path) -> list[str]:
-    """Give what of the service's log must not be there."""
+    """Return the lines of the service's log that must not be there."""
     lines = log.read_text(errors="replace").splitlines()
     return [line[:300] for line in lines if "Traceback" in line or '"ERROR"' in line]
 
 
 def memory_mib(running: Running) -> float:
-    """Give the resident memory of the largest worker [MiB]."""
+    """Return the resident memory of the largest worker [MiB]."""
     sizes = []
     for pid in _family(running.pid):
         try:

@@ -16,7 +16,7 @@ from volatility import registry
 
 @dataclass(frozen=True)
 class Found:
-    """Hold what was done, a line each, and what was wrong."""
+    """Represent what was done, one line each, and what went wrong."""
 
     lines: list[str]
     wrong: list[str]

@@ -18,7 +18,7 @@ LONGEST_OUTPUT = 4_000  # characters
 
 @dataclass(frozen=True)
 class Generated:
-    """Say how many requests were generated, and what schemathesis found wrong."""
+    """Represent how many requests were generated, and the failures that schemathesis found."""
 
     requests: int
     output: str

@@ -68,7 +68,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, dict
 
 @pytest.fixture
 def trained(chain, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Give a copy of what the chain made, to do with as one likes."""
+    """Return a copy of the chain's files that the test may change."""
     folder = tmp_path / "work"
     shutil.copytree(chain[0], folder)
     use(folder, monkeypatch)
@@ -141,7 +141,7 @@ def test_from_evaluation_to_rollback(trained: Path, monkeypatch: pytest.MonkeyPa
 
 
 def earned(*given: object) -> Verdict:
-    """Let everything pass, as a gate would after months of evidence."""
+    """Pass every recipe, as the gate would after months of evidence."""
     return Verdict("a recipe", True, "promotion", (), None, "har", Evidence())
 
 

@@ -61,7 +61,7 @@ def said(command: list[str]) -> str:
 
 
 def requests() -> list[tuple[str, str]]:
-    """Give each request to the service with the answer that its document shows, or nothing."""
+    """Yield each documented request to the service, with the documented answer if there is one."""
     found = []
     for path in DOCUMENTS:
         shown = blocks(path)
@@ -76,7 +76,7 @@ def requests() -> list[tuple[str, str]]:
 
 
 def alike(shown: Any, real: Any, place: str = "answer") -> None:
-    """Hold two answers to the same fields and kinds of values."""
+    """Check that two answers have the same fields and types of values."""
     if isinstance(shown, dict):
         assert isinstance(real, dict), place
         if place.rpartition(".")[2] not in OPEN:

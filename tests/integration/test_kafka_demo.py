@@ -18,6 +18,7 @@ from volatility import registry, settings
 from volatility.dev import kafka_demo as demo
 from volatility.dev.broker import running
 from volatility.dev.kafka_demo import DemoError, WatchedModels, compare_with_batch, compare_with_log
+from volatility.features import WARM
 from volatility.features.engine import read_features
 from volatility.features.table import INDEX
 from volatility.lake.lake import Lake
@@ -28,7 +29,6 @@ from volatility.streaming.capture import capture_topic
 from volatility.streaming.log.interface import TICKS, EventLog
 from volatility.streaming.log.kafka_log import KafkaLog
 from volatility.streaming.log.memory_log import MemoryLog
-from volatility.streaming.score import WARM
 from volatility.units import Floats
 
 PARAMETERS = """

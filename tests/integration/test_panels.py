@@ -42,7 +42,7 @@ ROWS = {"rows": [{"volatility_ratio_60s": 2.5, "spread_bps": 0.7, "volatility_ra
 def place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, broker: RunningBroker
 ) -> Iterator[RunningBroker]:
-    """Give an empty log, and a folder with a registry that has a champion and a challenger."""
+    """Provide an empty log, and a registry with a champion and a challenger."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
     monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", broker.servers)

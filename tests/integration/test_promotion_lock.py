@@ -13,6 +13,7 @@ from tests.bundles import small_bundle
 from tests.registries import make_registry, register_small
 from volatility import registry, stages
 from volatility.evaluation import Evidence, Verdict, WalkForward
+from volatility.registry import promotion
 from volatility.settings import Settings
 
 JUDGING_SECONDS = 1.0
@@ -36,7 +37,7 @@ def promote(folder: str, seed: int, start: object) -> None:
         time.sleep(JUDGING_SECONDS)
         return verdict_of(earned=before is None)
 
-    stages.judge = judge  # type: ignore[assignment]
+    promotion.judge = judge  # type: ignore[assignment]
     start.wait()  # type: ignore[attr-defined]
     paths = stages.Paths(model=Path(folder, "model"))
     version, verdict = stages.promote(Settings(), paths, trained(seed))
@@ -80,7 +81,7 @@ def test_a_champion_made_elsewhere_while_judging_is_judged_against(
             registry.promote(first, evidence={})
         return verdict_of(earned=met[-1] is None)
 
-    monkeypatch.setattr(stages, "judge", judge)
+    monkeypatch.setattr(promotion, "judge", judge)
     paths = stages.Paths(model=tmp_path / "model")
     version, verdict = stages.promote(Settings(), paths, trained(1))
     assert (version, verdict.earned) == (second, False)

@@ -50,7 +50,7 @@ schedules: {{capture: 20, features: 30, train: 0, drift: 30, performance: 30, co
 
 @dataclass
 class Stack:
-    """Hold what runs, and what was found."""
+    """Represent what runs, and what was found."""
 
     folder: Path
     prefect: Prefect
@@ -259,7 +259,7 @@ def check_restart(running: Stack) -> None:
 
 
 def gauges_of_files(running: Stack) -> list[str]:
-    """Give what the state files say, as lines of the text format."""
+    """Return the content of the state files as lines of the Prometheus text format."""
     from prometheus_client import generate_latest
 
     from pipelines.lag import Watch

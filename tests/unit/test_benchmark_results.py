@@ -1,4 +1,4 @@
-"""Hold what every benchmark writes: the ratio, whether a target is met, the JSON, the table."""
+"""Check what every benchmark writes: the ratio, whether a target is met, the JSON, the table."""
 
 from __future__ import annotations
 

@@ -53,7 +53,7 @@ class KilledError(BaseException):
 
 @contextmanager
 def killed_after(steps):
-    """Let so many steps on the disk through, and no more; yields how many there were."""
+    """Allow this many disk operations and no more; yield the number attempted."""
     taken = [0]
 
     def counted(real):

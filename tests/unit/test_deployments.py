@@ -1,4 +1,4 @@
-"""Hold the two ways to deploy the flows equal, and their schedules to ``params.yaml``."""
+"""Check that both deployments of the flows are equal and follow ``params.yaml``."""
 
 from __future__ import annotations
 

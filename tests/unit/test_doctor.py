@@ -1,4 +1,4 @@
-"""Hold the doctor to what it says of a machine."""
+"""Check what ``volatility doctor`` reports about a machine."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ def disturb(
 
 @pytest.fixture
 def place(tmp_path: Path) -> tuple[Lake, Path, list[Record]]:
-    """Give a lake of an hour on each side of midnight, in parts of some minutes, and its rows."""
+    """Return a lake with an hour on each side of midnight, in small parts, and its rows."""
     lake, folder = Lake(tmp_path / "ticks"), tmp_path / "features"
     records = market(5, 7200, 3600)
     for first in range(0, len(records), 2000):

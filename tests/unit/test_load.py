@@ -1,4 +1,4 @@
-"""Hold what the load test asks of a service, what it counts as passed, and its page."""
+"""Check what the load test sends, what it counts as passed, and its page."""
 
 from __future__ import annotations
 

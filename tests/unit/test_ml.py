@@ -29,7 +29,7 @@ def with_inputs(data: Dataset, seed: int = 0) -> Dataset:
 
 
 def hidden(data: Dataset) -> Dataset:
-    """Let a model input say what no linear forecast sees: a spike that is announced."""
+    """Make one model input announce spikes, which no linear forecast can see."""
     data = with_inputs(data)
     high = data.rows[:, INDEX["momentum_60s"]] > 1.2
     return replace(data, variance=data.variance * np.where(high, 6.0, 0.5)[:, None])

@@ -50,7 +50,7 @@ ALWAYS = {
 
 
 class House:
-    """Hold the folders that a monitor reads."""
+    """Represent the folders that a monitor reads."""
 
     def __init__(self, folder: Path) -> None:
         self.data, self.reports = folder / "data", folder / "reports"

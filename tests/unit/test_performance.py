@@ -26,7 +26,6 @@ from volatility import registry
 from volatility.evaluation.live_results import Demotion, Judgement, LivePerformance
 from volatility.evaluation.live_rows import (
     Live,
-    captured,
     captured_schema,
     read_captured,
     window_start,
@@ -366,15 +365,15 @@ def test_the_hours_end_with_the_newest_row() -> None:
 
 
 def test_captured_predictions_are_read_by_symbol_from_a_time_on(tmp_path: Path) -> None:
-    assert not captured(tmp_path)
     lake = Lake(tmp_path, PREDICTION_SCHEMA)
+    assert not lake.exists()
     made = [prediction(n * SECOND) for n in range(9)]
     made[7] = without_forecasts(made[7])
     forecasts = made[8].forecasts
     assert forecasts is not None
     made[8] = msgspec.structs.replace(made[8], forecasts={"300s": forecasts["300s"]})
     lake.write(to_table(made, 0, range(9)), "predictions.a", 0)
-    assert captured(tmp_path)
+    assert lake.exists()
     frames = [rows_of("BTC-USD"), rows_of("ETH-USD", 12)]
     held = read_captured(tmp_path, frames, 5 * SECOND, (60, 300))
     assert held["ETH-USD"].num_rows == 0

@@ -74,7 +74,7 @@ async def connection(port):
 
 
 def holding(connections) -> bool:
-    """Tell whether any connection holds a request back."""
+    """Return whether any connection is holding a request back."""
     return any(getattr(one, "_held", None) for one in connections)
 
 

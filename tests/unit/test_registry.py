@@ -407,7 +407,7 @@ def test_scorer_report_drift_and_service_follow_one_choice(
 
 
 def laid_out(folder):
-    """Let the service's watcher lay the model out, and load it as a worker does."""
+    """Export the model with the service's watcher, and load it as a worker does."""
     current = Watch(folder).look()
     served = load(settings.environment(), folder / current.model, reason=current.reason or None)
     assert served.reason == (current.reason or None)

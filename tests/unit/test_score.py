@@ -34,7 +34,7 @@ from volatility.units import SECOND
 
 
 class Given:
-    """Give the models that a test puts there: version to seed, the champion first."""
+    """Provide the models that a test chooses: version to seed, the champion first."""
 
     def __init__(self, **versions: int) -> None:
         self.put(**versions)
@@ -43,7 +43,7 @@ class Given:
         self.models = tuple(Model("m", v[1:], bundle(seed)) for v, seed in versions.items())
 
     def adopt(self, rules: Features) -> None:
-        """Let the models be such as were trained under other feature rules."""
+        """Replace the models by ones trained with other feature settings."""
         self.models = tuple(
             replace(model, bundle=under(model.bundle, rules)) for model in self.models
         )

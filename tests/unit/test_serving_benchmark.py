@@ -1,4 +1,4 @@
-"""Hold what the serving benchmark reads from its tools, and what it counts as kept."""
+"""Check what the serving benchmark reads from its tools, and which targets it counts as met."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def bursts(ours: float) -> dict[str, list[Burst]]:
 
 
 def found(ours: Load = GOOD, steady: Load = GOOD, **changed: object) -> Found:
-    """Give a run in which each peer is as fast as the promises just allow for."""
+    """Return a run in which every target is only just met."""
     by_server = {
         OURS: ours,
         USUAL: load(per_second=1000.0 / 12.0),

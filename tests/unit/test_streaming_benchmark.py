@@ -1,4 +1,4 @@
-"""Hold the pairing of ticks with predictions, and the refusal to time what was not done."""
+"""Check that ticks are paired with predictions, and that unfinished work is not timed."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def laid_out(folder: Path) -> tuple[str, str | None, str]:
-    """Give version, alias and digest of what is to be served."""
+    """Return version, alias and digest of the model to serve."""
     model = packaging.read_packaged(folder / read_current(folder).model)
     return model.version, model.alias, model.bundle.digest
 
@@ -105,7 +105,7 @@ def test_a_version_that_cannot_be_read_for_a_moment_is_tried_again(
 
 
 def _model_of(version: str) -> str:
-    """Give the folder of a version's artifacts."""
+    """Return the folder of a version's artifacts."""
     from mlflow.tracking import MlflowClient
 
     source = MlflowClient().get_model_version("crypto-vol-ml", version).source

@@ -12,12 +12,11 @@ import numpy.typing as npt
 
 from volatility import memory
 from volatility.dataset.forward import forward_variance
-from volatility.features import FEATURE_NAMES, INDEX, FeatureFrame, day_frames
+from volatility.features import FEATURE_NAMES, INDEX, FeatureFrame, day_frames, is_warm
 from volatility.settings import Settings
 from volatility.units import DAY_NS, SECOND, Floats, Integers
 
 COLUMNS = len(FEATURE_NAMES)
-WARM = INDEX["realised_volatility_900s"]
 RETURN, RECORD_AGE = INDEX["log_return_1s"], INDEX["seconds_since_record"]
 
 
@@ -104,7 +103,7 @@ def _label(frames: Iterable[FeatureFrame], settings: Settings) -> tuple[Integers
         returns.append(frame.rows[:, RETURN].copy())
         ages.append(frame.rows[:, RECORD_AGE].copy())
         on_grid = frame.time // SECOND % settings.train.stride_seconds == 0
-        places = np.flatnonzero(on_grid & ~np.isnan(frame.rows[:, WARM]))
+        places = np.flatnonzero(on_grid & is_warm(frame.rows))
         kept_rows.append(frame.rows[places])
         kept_places.append(places + before)
         before += len(frame.time)

@@ -34,12 +34,12 @@ from volatility.cli import demo
 from volatility.cli import main as cli
 from volatility.dev import broker
 from volatility.dev.broker import Broker
-from volatility.features import read_features
+from volatility.features import is_warm, read_features
 from volatility.lake import Lake
 from volatility.models import Bundle, Forecasts
 from volatility.records import PREDICTION_SCHEMA, volatility_of
 from volatility.settings import Settings
-from volatility.streaming import WARM, Models, Scorer, capture_topic, ingest, sources
+from volatility.streaming import Models, Scorer, capture_topic, ingest, sources
 from volatility.streaming.log import PREDICTIONS, TICKS, EventLog, KafkaLog
 from volatility.streaming.sources import Event
 from volatility.units import SECOND, Floats, Integers
@@ -203,7 +203,7 @@ def compare_with_batch(models: WatchedModels, paths: stages.Paths, lake: Lake, w
     """
     live, batch, expected = models.seen.copy(), Counter[bytes](), 0
     for frame in read_features(paths.features):
-        warm = ~np.isnan(frame.rows[:, WARM])
+        warm = is_warm(frame.rows)
         times, rows = frame.time[warm], frame.rows[warm]
         batch += _digests(rows)
         for model in models.current() if len(rows) else ():

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from volatility.features import INDEX, MODEL_INPUTS, FeatureFrame, day_frames
+from volatility.features import INDEX, MODEL_INPUTS, FeatureFrame, day_frames, is_warm
 from volatility.settings import Drift
 from volatility.units import SECOND, Bools, Floats
 
@@ -220,7 +220,7 @@ def select(
     DriftError
         If a side has fewer than ``MINIMUM_ROWS`` rows.
     """
-    warm = [frame.column("realised_volatility_900s") > 0.0 for frame in frames]
+    warm = [is_warm(frame.rows) for frame in frames]
     newest_ns = max(
         (int(f.time[w][-1]) for f, w in zip(frames, warm, strict=True) if w.any()), default=0
     )

@@ -33,11 +33,6 @@ class Live:
     bundle: Bundle
 
 
-def captured(folder: Path) -> bool:
-    """Return whether any prediction has been captured."""
-    return any(folder.glob("symbol=*/date=*/part-*"))
-
-
 def captured_schema(horizons: Sequence[int]) -> pa.Schema:
     """Return the schema of ``read_captured``, with one volatility column per horizon [s]."""
     return pa.schema(

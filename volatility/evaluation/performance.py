@@ -24,6 +24,7 @@ from volatility.evaluation.live_skill import measure_skill
 from volatility.evaluation.predictions import BASELINE, Predictions, Said, unseen
 from volatility.evaluation.resampled import block_gains
 from volatility.features import FeatureFrame, newest_step, read_features
+from volatility.lake import Lake
 from volatility.settings import Settings
 from volatility.units import SECOND, Bools, Floats, Integers
 
@@ -78,7 +79,7 @@ def measure_captured(
         predictions or outcomes are not errors but reported as ``reason``.
     """
     hours = settings.performance.hours
-    if not live_rows.captured(predictions):
+    if not Lake(predictions).exists():
         return Measured(LivePerformance(hours=hours, reason="no prediction has been captured yet"))
     live = models()
     horizons = live[0].bundle.specification.horizons

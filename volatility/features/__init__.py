@@ -15,6 +15,7 @@ from volatility.features.files import (
     DayWriter,
     FeatureFrame,
     day_frames,
+    holds_rows,
     newest_step,
     read_features,
 )
@@ -27,6 +28,8 @@ from volatility.features.table import (
     INDEX,
     LONGEST_WINDOW_SECONDS,
     MODEL_INPUTS,
+    WARM,
+    is_warm,
     table_digest,
 )
 from volatility.features.update import update_features
@@ -40,6 +43,7 @@ __all__ = [
     "MODEL_INPUTS",
     "RETURN_CAP",
     "SQUARE_SCALE",
+    "WARM",
     "DayWriter",
     "FeatureEngine",
     "FeatureFrame",
@@ -50,6 +54,8 @@ __all__ = [
     "day_frames",
     "derive",
     "feature_batches",
+    "holds_rows",
+    "is_warm",
     "new_state",
     "newest_step",
     "read_features",

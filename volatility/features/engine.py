@@ -41,7 +41,7 @@ from volatility.features.kernel_rows import COLUMNS
 from volatility.features.kernel_state import DUPLICATES, LATE
 from volatility.features.kernel_sums import new_state
 from volatility.features.table import INDEX
-from volatility.records import Heartbeat, Record
+from volatility.records import Heartbeat, Record, identifier
 from volatility.settings import Features
 
 TICK_COLUMNS = ("time", "bid", "ask", "bid_size", "ask_size", "trade_id", "sequence")
@@ -129,8 +129,7 @@ class FeatureEngine:
             bid[0], ask[0] = record.bid, record.ask
             bid_size[0] = np.nan if record.bid_size is None else record.bid_size
             ask_size[0] = np.nan if record.ask_size is None else record.ask_size
-            identifier = record.sequence if record.trade_id is None else record.trade_id
-            symbol.identifier[0] = -1 if identifier is None else identifier
+            symbol.identifier[0] = identifier(record)
         _, rows = advance(
             *symbol.state,
             symbol.rules,
@@ -168,16 +167,16 @@ def _counts(integers: npt.NDArray[np.int64]) -> dict[str, int]:
 
 def columns(batch: pa.RecordBatch) -> tuple[npt.NDArray[np.generic], ...]:
     """Convert a batch of ticks to the kernel's arrays: time, four for the quote, identifier."""
-    identifier = batch.column("trade_id")
-    if identifier.null_count:
-        identifier = pc.coalesce(identifier, batch.column("sequence"))
+    number = batch.column("trade_id")  # as in `records.identifier`
+    if number.null_count:
+        number = pc.coalesce(number, batch.column("sequence"))
     return (
         batch.column("time").cast(pa.int64()).to_numpy(),
         *(
             batch.column(name).to_numpy(zero_copy_only=False).astype(np.float64, copy=False)
             for name in ("bid", "ask", "bid_size", "ask_size")
         ),
-        identifier.fill_null(-1).to_numpy(),
+        number.fill_null(-1).to_numpy(),
     )
 
 

@@ -185,6 +185,11 @@ def date_folder(time_ns: int) -> str:
     return f"date={date.isoformat()}"
 
 
+def holds_rows(folder: Path) -> bool:
+    """Return whether a folder has feature rows of any symbol."""
+    return any(files for _, files in _symbols(folder))
+
+
 def _symbols(folder: Path) -> list[tuple[Path, list[Path]]]:
     paths = sorted(folder.glob("symbol=*"))
     return [(path, sorted(path.glob(f"date=*/{FILE}"))) for path in paths]

@@ -11,6 +11,10 @@ import hashlib
 import json
 from dataclasses import asdict, dataclass
 
+import numpy as np
+
+from volatility.units import Bools, Floats
+
 COVERED = "0.8 of the window"
 BASELINE = "300 s of the trailing 900 s"
 NONE = "none"
@@ -146,6 +150,7 @@ FEATURES: tuple[Feature, ...] = (
 
 FEATURE_NAMES: tuple[str, ...] = tuple(feature.name for feature in FEATURES)
 INDEX: dict[str, int] = {name: place for place, name in enumerate(FEATURE_NAMES)}
+WARM = INDEX["realised_volatility_900s"]  # missing while a row is not warm
 MODEL_INPUTS: tuple[str, ...] = tuple(feature.name for feature in FEATURES if feature.model_input)
 
 
@@ -156,3 +161,12 @@ def table_digest() -> str:
     """Return a digest of the table; a model bundle with a different digest is refused."""
     text = json.dumps([asdict(feature) for feature in FEATURES], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def is_warm(rows: Floats) -> Bools:
+    """Return which rows, float64[..., features], follow enough market to be scored: bool[...].
+
+    Training, stream, service and drift leave out the same rows.
+    """
+    warm: Bools = ~np.isnan(rows[..., WARM])
+    return warm

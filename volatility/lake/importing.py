@@ -272,3 +272,18 @@ class _Tally:
             len(stage.paths),
             imported=(self.path,),
         )
+
+
+def open_lake(path: Path, scratch: Path) -> Lake:
+    """Open a lake, or import recordings into a new one in a scratch folder.
+
+    Raises
+    ------
+    ImportingError
+        If the path is neither a lake nor recordings.
+    """
+    lake = Lake(path)
+    if not lake.exists():
+        lake = Lake(scratch)
+        import_files([path], lake, progress=False)
+    return lake

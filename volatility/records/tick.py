@@ -104,6 +104,12 @@ class Tick(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_default
     trade_id: int | None = None
 
 
+def identifier(tick: Tick) -> int:
+    """Return the number that repeated ticks share: trade id, else sequence, else -1."""
+    number = tick.sequence if tick.trade_id is None else tick.trade_id
+    return -1 if number is None else number
+
+
 class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     """Represent a message that advances one symbol's clock to ``time`` [ns] without a price."""
 

@@ -16,6 +16,7 @@ from volatility.registry.champions import (
 from volatility.registry.follow import Follower
 from volatility.registry.live_evidence import measure_and_judge
 from volatility.registry.packaging import package
+from volatility.registry.promotion import judge, promote_if_earned
 from volatility.registry.serving import (
     UNREGISTERED,
     Choice,
@@ -52,6 +53,7 @@ __all__ = [
     "choose",
     "demote",
     "demotion",
+    "judge",
     "latest",
     "live_models",
     "load",
@@ -59,6 +61,7 @@ __all__ = [
     "missing_alias",
     "package",
     "promote",
+    "promote_if_earned",
     "read_evidence",
     "read_live_evidence",
     "register",

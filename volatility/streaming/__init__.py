@@ -3,11 +3,10 @@
 from volatility.streaming.capture import Rotation, capture_topic
 from volatility.streaming.ingest import last_records, run, source_of
 from volatility.streaming.models import Models
-from volatility.streaming.score import GROUP, WARM, Scorer
+from volatility.streaming.score import GROUP, Scorer
 
 __all__ = [
     "GROUP",
-    "WARM",
     "Models",
     "Rotation",
     "Scorer",

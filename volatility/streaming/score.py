@@ -24,7 +24,7 @@ from typing import NamedTuple
 import msgspec
 import numpy as np
 
-from volatility.features import INDEX, FeatureEngine, FeatureRow
+from volatility.features import INDEX, FeatureEngine, FeatureRow, is_warm
 from volatility.models import Forecasts
 from volatility.records import (
     Heartbeat,
@@ -56,7 +56,7 @@ POLL_SECONDS = 0.05
 FLUSH_SECONDS = 30.0
 LAG_SECONDS = 2.0  # between two measurements of the lag
 TAIL_RECORDS = 1_000  # read back from the end of predictions, to find the last one
-WARM, MIDPRICE = INDEX["realised_volatility_900s"], INDEX["midprice"]
+MIDPRICE = INDEX["midprice"]
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Prediction)
@@ -298,7 +298,7 @@ class Scorer:
         warm = [
             closed
             for closed in rows
-            if closed.message.offset >= closed.part.closed and not np.isnan(closed.row.values[WARM])
+            if closed.message.offset >= closed.part.closed and is_warm(closed.row.values)
         ]
         memory = self._rules.memory_seconds
         whole = [closed for closed in warm if closed.part.whole(closed.row, memory)]

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from volatility.lake import Gap, ImportingError, Lake, import_files
+from volatility.lake import Gap, ImportingError, Lake, open_lake
 from volatility.records import TICK_SCHEMA, to_records
 from volatility.simulation import simulate
 from volatility.sources import recordings
@@ -139,15 +139,10 @@ async def simulated(
 
 
 def _lake(path: Path, folder: Path) -> Lake:
-    """Open a lake, or import recordings into one in a folder."""
-    if path.is_dir() and any(path.glob("symbol=*")):
-        return Lake(path)
-    lake = Lake(folder)
     try:
-        import_files([path], lake, progress=False)
+        return open_lake(path, folder)
     except ImportingError as error:
         raise SourceError(str(error)) from error
-    return lake
 
 
 def _rejections(lake: Lake) -> list[Event]:
