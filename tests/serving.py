@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from tests.brokers import free_ports
-from tests.waiting import until
+from tests.waiting import PATIENCE_SECONDS, until
 
 ROOT = Path(__file__).parents[1]
 
@@ -48,13 +49,40 @@ def serve(folder: Path, environment: dict[str, str], target: str = ".") -> Itera
             await_answer("/livez", client, process, log)
             yield Running(client, log, process.pid)
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process)
     _wait_gone(process.pid)
+
+
+@contextmanager
+def asking(client: httpx.Client, rows: object, pause_seconds: float) -> Iterator[None]:
+    """Keep sending requests, of each kind that the service counts, until the block ends."""
+    stop = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(base_url=client.base_url, timeout=60.0) as own:
+            own.get("/nowhere")
+            while not stop.wait(pause_seconds):
+                own.post("/predict", json=rows)
+                own.post("/predict?explain=true", json=rows)
+                own.post("/predict", json={"rows": []})
+
+    thread = threading.Thread(target=ask, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join(PATIENCE_SECONDS)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads a group of its own; if it does not end, kill the group."""
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _wait_gone(group: int) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from tests.brokers import RunningBroker, free_ports
 from tests.documents import ROOT, RUN, blocks, documented
 from tests.examples import START_NS
 from tests.registries import make_registry, register_small
-from tests.serving import await_answer
+from tests.serving import await_answer, end
 from tests.waiting import PATIENCE_SECONDS
 from volatility import registry
 from volatility.simulation.simulator import simulate
@@ -190,9 +189,4 @@ def served(command: str, folder: Path) -> Iterator[httpx.Client]:
             await_answer("/readyz", client, process, folder / "serve.log")
             yield client
     finally:
-        process.terminate()
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        end(process)

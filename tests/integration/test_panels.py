@@ -6,13 +6,11 @@ import re
 import subprocess
 import sys
 import textwrap
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing
 from pathlib import Path
 
-import httpx
 import pytest
 
 from pipelines.capture import capture_to_end
@@ -25,7 +23,7 @@ from tests.chaos.place import clear
 from tests.panels import await_data, run_prometheus
 from tests.prefects import process, serve_command
 from tests.registries import make_registry, register_small
-from tests.serving import serve
+from tests.serving import asking, serve
 from tests.waiting import until
 from volatility import registry
 from volatility.files import write_json
@@ -70,7 +68,7 @@ def test_every_panel_of_every_dashboard_has_data(tmp_path: Path, place: RunningB
         service = stack.enter_context(serve(tmp_path, {}))
         ports["service"] = service.client.base_url.port or 0
         prometheus = stack.enter_context(run_prometheus(tmp_path, ports))
-        stack.enter_context(load(service.client))
+        stack.enter_context(asking(service.client, ROWS, pause_seconds=0.1))
         run_flows(log)
         await_data(prometheus)
 
@@ -132,25 +130,3 @@ def run_flows(log: KafkaLog) -> None:
     checked = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(now))
     drift = {"drift_share": 0.1, "drifted_features": 2, "alert": False, "checked": checked}
     write_json(Path("reports/drift/latest.json"), drift)
-
-
-@contextmanager
-def load(client: httpx.Client) -> Iterator[None]:
-    """Ask the service all the time, in each of the ways that it counts."""
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=client.base_url, timeout=60.0) as own:
-            own.get("/nowhere")
-            while not stop.wait(0.1):
-                own.post("/predict", json=ROWS)
-                own.post("/predict?explain=true", json=ROWS)
-                own.post("/predict", json={"rows": []})
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(60.0)

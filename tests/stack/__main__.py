@@ -10,10 +10,8 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +22,7 @@ import numpy as np
 from tests.brokers import free_ports, run_broker
 from tests.panels import Prometheus, await_data, queries, run_prometheus
 from tests.prefects import Prefect, Process, process, run_prefect, serve_command, until
-from tests.serving import serve
+from tests.serving import asking, serve
 from tests.stack import market, offline
 from tests.webhooks import Webhook, run_webhook
 from volatility import registry
@@ -89,7 +87,7 @@ def run(folder: Path, stack: ExitStack) -> None:
     add_challenger(running)
     service = stack.enter_context(serve(folder, {}))
     running.ports["service"] = service.client.base_url.port or 0
-    stack.enter_context(load_of(service.client))
+    stack.enter_context(asking(service.client, ROW, pause_seconds=0.5))
     prometheus = stack.enter_context(run_prometheus(folder, running.ports))
     replay = running.volatility("ingest", "--source", "replay", "--path", "recorded")
     ingest = stack.enter_context(
@@ -281,27 +279,6 @@ def answers(url: str) -> bool:
         return httpx.get(url, timeout=5.0).status_code == 200
     except httpx.HTTPError:
         return False
-
-
-@contextmanager
-def load_of(client: httpx.Client) -> Iterator[None]:
-    """Ask the service all the time, in each of the ways that it counts."""
-    stop = threading.Event()
-
-    def ask() -> None:
-        with httpx.Client(base_url=client.base_url, timeout=60.0) as own:
-            while not stop.wait(0.5):
-                own.post("/predict", json=ROW)
-                own.post("/predict?explain=true", json=ROW)
-                own.post("/predict", json={"rows": []})
-
-    thread = threading.Thread(target=ask, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join()
 
 
 if __name__ == "__main__":

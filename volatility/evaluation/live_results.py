@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from volatility.evaluation.live_rows import Parity
-from volatility.evaluation.results import Number, Span
+from volatility.evaluation.results import ModelSkill, Number, Span
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,8 +26,8 @@ class LiveHorizon(msgspec.Struct, frozen=True, kw_only=True):
     qlike: Number
 
 
-class LiveModel(msgspec.Struct, frozen=True, kw_only=True):
-    """Represent one model's live skill; the alert figures are at its own ``threshold``.
+class LiveModel(ModelSkill, frozen=True, kw_only=True):
+    """Represent one model's live skill, at its own threshold.
 
     ``source`` says whether its forecasts were captured or made again from feature rows. The
     intervals are None if there are too few independent windows.
@@ -35,19 +35,7 @@ class LiveModel(msgspec.Struct, frozen=True, kw_only=True):
 
     model_version: str
     source: str
-    qlike: Number
     horizons: dict[str, LiveHorizon]
-    pr_auc: Number
-    roc_auc: Number
-    brier: Number
-    calibration_error: Number
-    threshold: Number
-    precision: Number
-    recall: Number
-    alerts_per_hour: Number
-    event_recall: Number
-    lead_seconds: Number
-    events: int
     qlike_interval: Span | None = None
     pr_auc_interval: Span | None = None
 

@@ -55,23 +55,17 @@ class HorizonFigures(msgspec.Struct, frozen=True, kw_only=True):
     base_rate: Number = None
 
 
-class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """Represent one model's skill; the alert figures are at ``threshold``."""
+class ModelSkill(msgspec.Struct, frozen=True, kw_only=True):
+    """Represent what is measured of a model both offline and live.
+
+    The alert figures are those at ``threshold``.
+    """
 
     qlike: Number
-    qlike_interval: Span
-    crps_bps: Number
-    pinball_bps: dict[str, Number]
     pr_auc: Number
-    pr_auc_interval: Span
     roc_auc: Number
     brier: Number
-    log_score: Number
     calibration_error: Number
-    pit_error: Number
-    reliability: Reliability
-    levels: dict[str, LevelFigures]
-    horizons: dict[str, HorizonFigures]
     threshold: Number
     precision: Number
     recall: Number
@@ -79,6 +73,20 @@ class ModelFigures(msgspec.Struct, frozen=True, kw_only=True):
     event_recall: Number
     lead_seconds: Number
     events: int
+
+
+class ModelFigures(ModelSkill, frozen=True, kw_only=True):
+    """Represent one model's skill in an evaluation."""
+
+    qlike_interval: Span
+    crps_bps: Number
+    pinball_bps: dict[str, Number]
+    pr_auc_interval: Span
+    log_score: Number
+    pit_error: Number
+    reliability: Reliability
+    levels: dict[str, LevelFigures]
+    horizons: dict[str, HorizonFigures]
 
 
 class EqualSkillTest(msgspec.Struct, frozen=True, kw_only=True):
