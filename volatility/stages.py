@@ -48,7 +48,7 @@ from volatility.reports import evaluation as report
 from volatility.reports import index as report_index
 from volatility.settings import Settings, SettingsError
 from volatility.simulation import simulate
-from volatility.units import SECOND
+from volatility.units import parse_iso
 
 
 @dataclass(frozen=True)
@@ -75,10 +75,9 @@ def simulate_ticks(settings: Settings, paths: Paths, *, progress: bool = True) -
     """Fill the lake with the simulated market of ``params.yaml``; give the number of rows."""
     options = settings.simulate
     try:
-        start = datetime.fromisoformat(options.start).replace(tzinfo=UTC)
+        start_ns = parse_iso(options.start)
     except ValueError as error:
         raise SettingsError(f"simulate.start: {error}; write it as 2026-01-05") from error
-    start_ns = int(start.timestamp()) * SECOND
     lake = Lake(paths.ticks)
     rows = 0
     hours = len(options.symbols) * options.hours

@@ -406,3 +406,15 @@ def test_stopping_is_no_traceback(empty: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(stages, "simulate_ticks", stopped)
     result = run("simulate")
     assert (result.exit_code, result.output) == (1, "stopped\n")
+
+
+def test_a_period_is_voided_by_its_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(tmp_path, monkeypatch)
+    done("simulate", "--hours", "0.5")
+    day = "2026-01-05T00:"
+    period = ("void", "BTC-USD", "--why", "bad feed", "--from", f"{day}10", "--to", f"{day}11")
+    assert re.match(r"\d+ records of BTC-USD are void", done(*period))
+    assert "has no row of BTC-USD in this period" in failed(*period)
+    wrong = run(*period[:-1], "11 o'clock")
+    assert wrong.exit_code == 2
+    assert "write 2026-01-05T10:00:00" in wrong.output

@@ -173,6 +173,26 @@ def test_merged_parts_are_the_same_ticks(tmp_path: Path) -> None:
     assert (folder / MANIFEST).read_bytes() == manifest
 
 
+@pytest.mark.parametrize("symbol", SYMBOLS)
+def test_features_of_a_voided_period_are_those_without_its_ticks(
+    tmp_path: Path, symbol: str
+) -> None:
+    lake, folder, without = (tmp_path / name for name in ("ticks", "features", "without"))
+    records = market(7)
+    start, stop = MIDNIGHT - 100 * SECOND, MIDNIGHT + 50 * SECOND
+    write(Lake(lake), records, 0)
+    update(Lake(lake), folder)
+    before = read_features(folder)
+    Lake(lake).void(symbol, start, stop, "bad feed")
+    update(Lake(lake), folder)
+    kept = [r for r in records if r.symbol != symbol or not start <= r.time < stop]
+    write(Lake(without), kept, 0)
+    build_features(Lake(without), tmp_path / "expected", Features(), progress=False)
+    assert same(read_features(folder), read_features(tmp_path / "expected"))
+    assert not same(read_features(folder), before)
+    assert update(Lake(lake), folder)["new"] == 0
+
+
 def test_what_was_filled_in_below_is_built_again_from_its_day_on(tmp_path: Path) -> None:
     lake, folder = Lake(tmp_path / "ticks"), tmp_path / "features"
     records = [r for r in market(5, 4000, 2000) if r.symbol == SYMBOLS[0]]

@@ -469,3 +469,41 @@ def test_a_ledger_that_cannot_be_written_is_one_clear_error(lake):
     (lake.root / "gaps.jsonl").mkdir(parents=True)
     with pytest.raises(LakeError, match=r"cannot write .*gaps\.jsonl"):
         lake.record_gap("A", 1, 2, "silence")
+
+
+def test_no_scan_returns_a_voided_record_and_the_part_keeps_it(lake):
+    lake.write(table([NOON, NOON + 1, NOON + 2]), "ticks", 0)
+    before = [path.read_bytes() for path in lake.parts("BTC-USD")]
+    assert lake.void("BTC-USD", NOON + 1, NOON + 2, "fat finger") == 1
+    assert offsets(lake) == [0, 2]
+    assert offsets(lake, start_ns=NOON + 1) == [2]
+    assert [path.read_bytes() for path in lake.parts("BTC-USD")] == before
+    assert lake.last_offset("ticks", 0) == 2
+    assert lake.gaps() == [Gap("BTC-USD", NOON + 1, NOON + 2, "void", {"why": "fat finger"})]
+
+
+def test_a_voided_stretch_stays_void_when_parts_are_merged(lake):
+    for first in range(0, 12, 4):
+        lake.write(table([NOON + n for n in range(first, first + 4)], first), "ticks", 0)
+    lake.write(table([NOON + 5], symbols="ETH-USD", partition=1), "ticks", 1)
+    assert lake.void("BTC-USD", NOON + 3, NOON + 9, "bad feed") == 6
+    compact(lake, older_than_seconds=0.0, progress=False)
+    assert len(lake.parts("BTC-USD")) == 1
+    assert lake.rows("BTC-USD") == 12  # stored
+    assert offsets(lake) == [0, 1, 2, 9, 10, 11]
+    assert offsets(lake, "ETH-USD") == [0]
+
+
+@pytest.mark.parametrize(
+    ("symbol", "start", "stop", "message"),
+    [
+        ("BTC-USD", NOON + 9, NOON + 10, "no row of BTC-USD"),
+        ("BTC-USD", NOON + 1, NOON + 1, "period to void is empty"),
+        ("XRP-USD", NOON, NOON + 1, "no symbol XRP-USD"),
+    ],
+)
+def test_a_void_that_would_change_nothing_is_an_error(lake, symbol, start, stop, message):
+    lake.write(table([NOON]), "ticks", 0)
+    with pytest.raises((LakeError, ValueError), match=message):
+        lake.void(symbol, start, stop, "typo")
+    assert lake.gaps() == []

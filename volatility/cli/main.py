@@ -17,7 +17,23 @@ import click
 from volatility import settings as settings_module
 from volatility.cli import streaming
 from volatility.settings import Settings
+from volatility.units import parse_iso
 
+
+class Time(click.ParamType):
+    """Convert ISO 8601 (UTC unless it says otherwise) or nanoseconds to nanoseconds."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return nanoseconds since the epoch."""
+        try:
+            return int(value) if str(value).isdigit() else parse_iso(str(value))
+        except ValueError:
+            self.fail(f"{value!r} is no time; write 2026-01-05T10:00:00 or nanoseconds", param, ctx)
+
+
+TIME = Time()
 FOLDER = click.Path(file_okay=False, path_type=Path)
 ANY = click.Path(exists=True, path_type=Path)
 
@@ -147,6 +163,25 @@ def ticks(settings: Settings, lake: Path) -> None:
     from volatility import stages
 
     click.echo(f"{stages.make_ticks(settings, _paths(ticks=lake)):,} records in {lake}")
+
+
+@main.command()
+@click.argument("symbol")
+@click.option("--from", "start", type=TIME, required=True, help="First time: ISO 8601 or ns.")
+@click.option("--to", "stop", type=TIME, required=True, help="Time after the last one.")
+@click.option("--why", required=True, help="Reason, for the ledger.")
+@LAKE
+def void(symbol: str, start: int, stop: int, why: str, lake: Path) -> None:
+    """Declare a period of a symbol invalid, so that nothing reads its ticks any more.
+
+    The ticks stay in the lake; the ledger gaps.jsonl beside them names the period and the reason.
+
+    Example: volatility void BTC-USD --from 2026-01-05T10:00 --to 2026-01-05T10:05 --why "bad feed"
+    """
+    from volatility.lake import Lake
+
+    rows = Lake(lake).void(symbol, start, stop, why)
+    click.echo(f"{rows:,} records of {symbol} are void; run `volatility features` again")
 
 
 @main.command()

@@ -19,7 +19,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +41,7 @@ from volatility.settings import Settings
 from volatility.streaming import Models, Scorer, capture_topic, ingest, sources
 from volatility.streaming.log import PREDICTIONS, TICKS, EventLog, KafkaLog
 from volatility.streaming.sources import Event
-from volatility.units import SECOND, Floats, Integers
+from volatility.units import Floats, Integers, parse_iso
 
 FOLDER = Path("data/demo-kafka")  # used only by the demo, and emptied on each run
 PARTITIONS = 4
@@ -103,13 +102,11 @@ def _ingest(log: EventLog, settings: Settings, paths: stages.Paths, ticks: Path 
     statistics = sources.SourceStatistics()
     if ticks is None:
         options = settings.simulate
-        start = datetime.fromisoformat(options.start).replace(tzinfo=UTC)
-        start_ns = int(start.timestamp()) * SECOND
         source = sources.simulated(
             options.symbols,
             options.seed,
             math.inf,
-            start_ns,
+            parse_iso(options.start),
             options.hours,
             statistics=statistics,
         )

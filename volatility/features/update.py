@@ -4,8 +4,8 @@ A row is final once a later record has closed its step, so ticks that come after
 read change no row. A manifest beside the rows records what was read, as runs of the lake in scan
 order. Rows stay valid as long as the recorded runs are still a prefix of the scan; building
 resumes after them, and replays the memory of a feature row to warm up. Everything else is
-rebuilt, for example when ticks were inserted earlier or parts were deleted. Merging parts does
-not change the runs.
+rebuilt, for example when ticks were inserted earlier, parts were deleted or a period was voided.
+Merging parts does not change the runs.
 
 A crash at any instant leaves whole files; the next run compares the lake with the runs of the
 last completed update, and repairs everything after them.
@@ -57,10 +57,14 @@ class Run(msgspec.Struct, frozen=True):
 
 
 class Built(msgspec.Struct, frozen=True):
-    """Represent the runs that one symbol's rows were built from, and the row count by date."""
+    """Represent the runs that one symbol's rows were built from, and the row count by date.
+
+    ``voided`` are the periods [ns] whose ticks were left out.
+    """
 
     runs: tuple[Run, ...]
     days: dict[str, int]
+    voided: tuple[tuple[int, int], ...] = ()
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -97,7 +101,13 @@ def update_features(
         # Describe the lake before reading it: ticks added in between are read again next time.
         scans = {symbol: _scan(lake, symbol) for symbol in symbols}
         runs = {symbol: tuple(map(_joined, scan)) for symbol, scan in scans.items()}
-        ends = {s: _settled(folder, s, known.get(s), scan) for s, scan in scans.items()}
+        voided = {symbol: tuple(lake.voided(symbol)) for symbol in symbols}
+        ends = {
+            symbol: None
+            if symbol not in known or known[symbol].voided != voided[symbol]
+            else _settled(folder, symbol, known[symbol], scan)
+            for symbol, scan in scans.items()
+        }
         if all(end is None for end in ends.values()):
             total = build_features(lake, folder, settings, progress=progress)
             total["new"] = total["rows"]
@@ -105,13 +115,14 @@ def update_features(
             total = {"new": 0, "late": 0, "duplicates": 0}
             with tqdm(unit=" rows", desc="features", disable=None if progress else True) as bar:
                 for symbol, end in ends.items():
-                    if end is None or known[symbol] != Built(runs[symbol], _days(folder, symbol)):
+                    now = Built(runs[symbol], _days(folder, symbol), voided[symbol])
+                    if end is None or known[symbol] != now:
                         found = _extend(lake, symbol, folder, end, settings, bar.update)
                         total = {key: total[key] + found[key] for key in total}
             for path in folder.glob("symbol=*"):
                 if path.name.removeprefix("symbol=") not in symbols:
                     shutil.rmtree(path)
-        built = {symbol: Built(runs[symbol], _days(folder, symbol)) for symbol in symbols}
+        built = {s: Built(runs[s], _days(folder, s), voided[s]) for s in symbols}
         _remember(folder, Manifest(rules, built))
     return total | {"rows": sum(sum(one.days.values()) for one in built.values())}
 
@@ -155,16 +166,12 @@ def _extend(
     return counts
 
 
-def _settled(
-    folder: Path, symbol: str, built: Built | None, scan: Sequence[Sequence[Run]]
-) -> int | None:
+def _settled(folder: Path, symbol: str, built: Built, scan: Sequence[Sequence[Run]]) -> int | None:
     """Return the last second whose row is still valid: the latest one closed by the known runs.
 
     None when no known run is a prefix of the scan any more, or a file of those rows is missing or
     damaged.
     """
-    if built is None:
-        return None
     latest_ns = -1
     for place, (run, parts) in enumerate(zip(built.runs, scan, strict=False)):
         # The last run may have grown since: the part of it that was read must be unchanged.

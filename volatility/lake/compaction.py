@@ -68,6 +68,10 @@ class _View(Lake):
         super().__init__(lake.root, lake.schema)
         self._shown = parts
 
+    def voided(self, symbol: str) -> list[tuple[int, int]]:  # noqa: ARG002
+        """Keep what other readers leave out: only the ledger declares rows invalid."""
+        return []
+
     def _described(self, symbol: str) -> list[Part]:  # noqa: ARG002  all have the same symbol
         return self._shown
 

@@ -23,7 +23,7 @@ from volatility.files import locked, make_folder
 from volatility.lake import ledger, progress
 from volatility.lake.ledger import Gap
 from volatility.lake.parts import LakeError, Part, Stage, parse_name, read_part, readable
-from volatility.lake.scan import overlaps, scan
+from volatility.lake.scan import Wanted, overlaps, scan
 from volatility.records import LAKE_SCHEMA
 
 __all__ = ["Gap", "Lake", "LakeError", "Part", "Stage"]
@@ -132,6 +132,7 @@ class Lake:
         """Read a symbol's rows in arrival order, one batch at a time.
 
         Parts of a source (topic and partition) are ordered by offset; sources by their first time.
+        Rows in a period that ``void`` declared invalid are left out.
 
         Parameters
         ----------
@@ -156,7 +157,10 @@ class Lake:
             [part for part in group if overlaps(part, start_ns, stop_ns)]
             for group in self._groups(symbol)
         ]
-        return scan(groups, self.schema, names, start_ns, stop_ns, batch_rows)
+        wanted = Wanted(
+            self.schema, names, start_ns, stop_ns, tuple(self.voided(symbol)), batch_rows
+        )
+        return scan(groups, wanted)
 
     def last_offset(self, topic: str, partition: int) -> int:
         """Return the offset through which a topic partition is stored; -1 when nothing is.
@@ -237,6 +241,37 @@ class Lake:
         """Append a gap to the ledger ``gaps.jsonl`` beside the parts; see ``ledger.Gap``."""
         gap = Gap(symbol, int(start_ns), int(stop_ns), reason, detail)
         ledger.append(self.root / "gaps.jsonl", gap)
+
+    def void(self, symbol: str, start_ns: int, stop_ns: int, why: str) -> int:
+        """Declare the rows of a symbol with ``start_ns <= time < stop_ns`` [ns] invalid.
+
+        The parts stay as they are. The ledger gets a gap with the reason ``void``, and from then
+        on no scan returns these rows.
+
+        Returns
+        -------
+        int
+            Number of rows that scans returned before and do not return any more.
+
+        Raises
+        ------
+        ValueError
+            If the period is empty.
+        LakeError
+            If the lake has no such symbol or no row of it in the period, or cannot be written.
+        """
+        if start_ns >= stop_ns:
+            raise ValueError("the period to void is empty: its end must be after its start")
+        rows = sum(map(len, self.scan(symbol, ["time"], start_ns, stop_ns)))
+        if not rows:
+            raise LakeError(f"the lake {self.root} has no row of {symbol} in this period")
+        self.record_gap(symbol, start_ns, stop_ns, ledger.VOID, why=why)
+        return rows
+
+    def voided(self, symbol: str) -> list[tuple[int, int]]:
+        """List the periods [ns] of a symbol whose rows scans leave out."""
+        gaps = self.gaps(symbol)
+        return [(gap.start_ns, gap.stop_ns) for gap in gaps if gap.reason == ledger.VOID]
 
     def gaps(self, symbol: str | None = None) -> list[Gap]:
         """Read the ledger in the order in which it was written, without repeated entries."""

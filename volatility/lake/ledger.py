@@ -22,6 +22,9 @@ from volatility.lake.parts import LakeError
 _log = logging.getLogger(__name__)
 
 
+VOID = "void"  # reason of a gap whose rows are in the lake, but must not be used
+
+
 class Gap(msgspec.Struct, frozen=True):
     """Represent a period [ns] in which nothing is known about ``symbol``, and the reason.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,48 +18,49 @@ ALWAYS_WRITTEN = frozenset({"bid", "ask"})  # nullable, but a part that lacks th
 REOPENINGS = 20  # each needs a compaction that ends between naming a part and opening it
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """Represent what a scan reads: the columns ``names`` of a schema, and the rows in a period.
+
+    Rows count with ``start_ns <= time < stop_ns`` [ns], except those with a time in a period of
+    ``voided``. No batch has more than ``batch_rows`` rows.
+    """
+
+    schema: pa.Schema
+    names: list[str]
+    start_ns: int | None
+    stop_ns: int | None
+    voided: tuple[tuple[int, int], ...]
+    batch_rows: int
+
+
 def overlaps(part: Part, start_ns: int | None, stop_ns: int | None) -> bool:
     """Return whether a part may have rows with ``start_ns <= time < stop_ns``."""
     after = start_ns is None or part.last_ns >= start_ns
     return after and (stop_ns is None or part.first_ns < stop_ns)
 
 
-def scan(
-    groups: list[list[Part]],
-    schema: pa.Schema,
-    names: list[str],
-    start_ns: int | None,
-    stop_ns: int | None,
-    batch_rows: int,
-) -> Iterator[pa.RecordBatch]:
+def scan(groups: list[list[Part]], wanted: Wanted) -> Iterator[pa.RecordBatch]:
     """Read groups of parts one after the other; the parts of a group are merged by offset."""
+    names = wanted.names
+    ordered = replace(wanted, names=[*names, *({"offset"} - set(names))])
     for group in groups:
         if len(group) == 1:
-            batches = _read(group[0], schema, names, start_ns, stop_ns, batch_rows)
+            batches = _read(group[0], wanted)
         else:
-            wanted = [*names, *({"offset"} - set(names))]
-            batches = _merge(
-                [_read(part, schema, wanted, start_ns, stop_ns, batch_rows) for part in group],
-                batch_rows,
-            )
+            batches = _merge([_read(part, ordered) for part in group], wanted.batch_rows)
         for batch in batches:
             yield batch.select(names)
 
 
-def _read(
-    part: Part,
-    schema: pa.Schema,
-    names: list[str],
-    start_ns: int | None,
-    stop_ns: int | None,
-    batch_rows: int,
-) -> Iterator[pa.RecordBatch]:
+def _read(part: Part, wanted: Wanted) -> Iterator[pa.RecordBatch]:
     """Read the rows that a part had when it was described, even if it has been merged since.
 
     A column added to the schema after the part was written reads as null.
     """
-    low = -(2**63) if start_ns is None else start_ns
-    high = 2**63 if stop_ns is None else stop_ns
+    schema, names = wanted.schema, wanted.names
+    low = -(2**63) if wanted.start_ns is None else wanted.start_ns
+    high = 2**63 if wanted.stop_ns is None else wanted.stop_ns
     first, last = part.first_offset, part.last_offset
     with readable(part.path), _open(part) as file:
         absent = set(names) - set(file.schema_arrow.names)
@@ -84,15 +86,20 @@ def _read(
         whole = all(low <= times[i][0] and times[i][1] < high for i in groups)
         same = all(first <= offsets[i][0] and offsets[i][1] <= last for i in groups)
         stored = [name for name in names if name not in absent]
-        wanted = [*stored, *({"time"} if same else {"time", "offset"}) - set(names)]
+        columns = [*stored, *({"time"} if same else {"time", "offset"}) - set(names)]
         batches = file.iter_batches(
-            batch_rows, row_groups=groups, columns=wanted, use_threads=False
+            wanted.batch_rows, row_groups=groups, columns=columns, use_threads=False
         )
         for batch in batches:
             kept = batch.replace_schema_metadata(None)
             if not whole:
                 time = kept.column("time").cast(pa.int64()).to_numpy()
                 kept = kept.filter(pa.array((time >= low) & (time < high)))
+            for start_ns, stop_ns in wanted.voided:
+                time = kept.column("time").cast(pa.int64()).to_numpy()
+                void = (time >= start_ns) & (time < stop_ns)
+                if void.any():
+                    kept = kept.filter(pa.array(~void))
             if not same:
                 offset = kept.column("offset").to_numpy()
                 kept = kept.filter(pa.array((offset >= first) & (offset <= last)))
