@@ -37,6 +37,7 @@ class Session:
     number: int
     socket: ServerConnection
     symbols: list[str] = field(default_factory=list)
+    answer: list[str] = field(default_factory=list)  # aliases that were asked for
     heartbeats: bool = False
     sequence: int = 0
     withhold: int = 0  # messages to come that are numbered and not sent
@@ -77,6 +78,10 @@ class Exchange:
         self.refusals = 0
         self.refused = 0
         self.refused_subscriptions = 0
+        self.refuses_strangers = ""  # a subscription with an unknown product: "named", "unnamed"
+        self.unlisted: set[str] = set()
+        self.aliases: dict[str, str] = {}  # asked as -> told as
+        self.answers_as_asked = False
         self.counter = 41_691
         self.paused = False
         self._beaten = self.now // SECOND
@@ -102,11 +107,11 @@ class Exchange:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._server.close()
+        await self._server.wait_closed()  # its handlers wait for the market to run their commands
         self._market.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await self._market
-        self._server.close()
-        await self._server.wait_closed()
 
     def clock(self) -> int:
         """Return the exchange's time [ns]."""
@@ -312,20 +317,35 @@ class Exchange:
             self.refused_subscriptions -= 1
             await self._write(session, b'{"type":"error","message":"Failed to subscribe"}')
             return
-        products = [s for s in request.get("product_ids", []) if s in self.symbols]
+        asked = list(request.get("product_ids", []))
+        named = [self.aliases.get(symbol, symbol) for symbol in asked]
+        listed = [symbol for symbol in self.symbols if symbol not in self.unlisted]
+        strangers = [symbol for symbol in named if symbol not in listed]
+        if strangers and self.refuses_strangers:
+            reason = f"{strangers[0]} is not a valid product"
+            named_reason = {"reason": reason} if self.refuses_strangers == "named" else {}
+            error = {"type": "error", "message": "Failed to subscribe", **named_reason}
+            await self._write(session, json.dumps(error).encode())
+            return
+        products = list(dict.fromkeys(symbol for symbol in named if symbol in listed))
         if self.protocol == "exchange":
             names = request["channels"]
-            channels = [{"name": name, "product_ids": products} for name in names]
+            together = list(dict.fromkeys([*session.symbols, *products]))
+            channels = [{"name": name, "product_ids": together} for name in names]
             await self._send(session, {"type": "subscriptions", "channels": channels})
             session.heartbeats = "heartbeat" in names
         elif request["channel"] == "heartbeats":
             session.heartbeats = True
         if products:
-            session.symbols = products
+            session.symbols += [s for s in products if s not in session.symbols]
             for symbol in products:
                 await self._ticker(session, self._last[symbol], snapshot=True)
         if self.protocol != "exchange":
-            answer: dict[str, list[str]] = {"ticker": session.symbols}
+            session.answer += [symbol for symbol in asked if symbol in self.aliases]
+            told = session.symbols
+            if self.answers_as_asked:
+                told = list(dict.fromkeys([*session.symbols, *session.answer]))
+            answer: dict[str, list[str]] = {"ticker": told}
             if session.heartbeats:
                 answer["heartbeats"] = ["heartbeats"]
             event = {"subscriptions": answer}

@@ -321,19 +321,129 @@ def test_the_first_connection_may_take_several_attempts():
     assert client.statistics.failed_attempts == 2
 
 
-def test_a_symbol_whose_ticker_never_runs_is_no_subscription():
-    async def scenario():
-        timing = replace(TIMING, subscribe_seconds=0.05)
-        async with Exchange(synthetic()) as exchange:
-            source = live(["BTC-USD", "NONE-USD"], url=exchange.url, timing=timing)
-            async with aclosing(source) as batches:
-                async for events in batches:
-                    for event in events:
-                        if isinstance(event, Reconnected):
-                            return event.cause
-        return None
+@asynccontextmanager
+async def asking(exchange, *symbols, **times):
+    """Listen to an exchange for symbols of which it may not have each."""
+    client = Client()
+    timing = replace(TIMING, **{"subscribe_seconds": 0.05, **times})
+    task = asyncio.create_task(client.run(exchange, symbols, (), timing))
+    try:
+        yield client
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
 
-    assert asyncio.run(scenario()) == "unsubscribed"
+
+@pytest.mark.parametrize("protocol", ["advanced-trade", "exchange"])
+@pytest.mark.parametrize("bad", [("NONE-USD",), ("XXX-EUR", "YYY-USD")])
+def test_a_product_that_the_exchange_leaves_out_stops_no_other(protocol, bad, caplog):
+    async def scenario():
+        async with Exchange(synthetic(protocol), protocol) as exchange:
+            async with asking(exchange, bad[0], *exchange.symbols, *bad[1:]) as client:
+                await until_async(lambda: client.statistics.missing == set(bad), "it is named")
+                await fresh(exchange, client, 20)
+            return exchange, client
+
+    exchange, client = asyncio.run(scenario())
+    assert len(exchange.sessions) == 1
+    assert client.of(Reconnected) == []
+    assert {record.symbol for record in client.records} == set(exchange.symbols)
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert [line.split(":")[0] for line in told] == [f"no ticks of {symbol}" for symbol in bad]
+
+
+@pytest.mark.parametrize("naming", [True, False])
+@pytest.mark.parametrize("protocol", ["advanced-trade", "exchange"])
+def test_a_product_that_has_the_whole_subscription_refused_stops_no_other(protocol, naming, caplog):
+    async def scenario():
+        async with Exchange(synthetic(protocol), protocol) as exchange:
+            exchange.refuses_strangers = "named" if naming else "unnamed"
+            async with asking(exchange, "XXX-USD", *exchange.symbols, "Y2-EUR") as client:
+                await until_async(
+                    lambda: client.statistics.missing == {"XXX-USD", "Y2-EUR"}, "they are named"
+                )
+                await fresh(exchange, client, 20)
+            return exchange, client
+
+    exchange, client = asyncio.run(scenario())
+    assert len(exchange.sessions) <= 3
+    assert {record.symbol for record in client.records} == set(exchange.symbols)
+    told = [record.message for record in caplog.records if record.levelname == "ERROR"]
+    assert sorted(line.split(":")[0] for line in told) == [
+        "no ticks of XXX-USD",
+        "no ticks of Y2-EUR",
+    ]
+
+
+@pytest.mark.parametrize("symbol", ["XXX-USD", "DOGE-EUR"])
+def test_the_only_product_being_refused_by_name_is_one_line(symbol):
+    async def scenario():
+        async with Exchange(synthetic()) as exchange:
+            exchange.refuses_strangers = "named"
+            async with aclosing(live([symbol], url=exchange.url, timing=TIMING)) as source:
+                async for _ in source:
+                    pass
+
+    with pytest.raises(SourceError, match=f"refuses {symbol} .*such as BTC-USD") as error:
+        asyncio.run(scenario())
+    assert "\n" not in str(error.value)
+
+
+def test_where_nothing_is_subscribed_it_is_requested_again_on_the_same_connection(caplog):
+    async def scenario():
+        async with Exchange(synthetic()) as exchange:
+            exchange.unlisted = set(exchange.symbols)
+            async with asking(exchange, *exchange.symbols) as client:
+                await until_async(
+                    lambda: client.statistics.missing == set(exchange.symbols), "they are named"
+                )
+                exchange.unlisted.clear()
+                await until_async(lambda: not client.statistics.missing, "they arrive")
+                await fresh(exchange, client)
+            return exchange, client
+
+    exchange, client = asyncio.run(scenario())
+    assert len(exchange.sessions) == 1
+    assert client.of(Reconnected) == []
+
+
+@pytest.mark.parametrize("answered", ["alias", "asked"])
+@pytest.mark.parametrize(
+    ("asked", "aliases"),
+    [
+        (["BTC-USDC"], {"BTC-USDC": "BTC-USD"}),
+        (["BTC-USDC", "BTC-USD"], {"BTC-USDC": "BTC-USD"}),
+        (["ETH-USDC", "BTC-USD"], {"ETH-USDC": "ETH-USD"}),
+        (["ETH-USDT", "BTC-USDC"], {"ETH-USDT": "ETH-USD", "BTC-USDC": "BTC-USD"}),
+    ],
+)
+def test_a_product_that_arrives_as_another_has_that_name_once(asked, aliases, answered, caplog):
+    async def scenario():
+        async with Exchange(synthetic()) as exchange:
+            exchange.aliases, exchange.answers_as_asked = aliases, answered == "asked"
+            wanted = {aliases.get(symbol, symbol) for symbol in asked}
+            async with asking(exchange, *asked) as client:
+
+                def enough():
+                    ticks = Counter(tick.symbol for tick in client.ticks())
+                    told = [r for r in caplog.records if "is recorded under that name" in r.message]
+                    return all(ticks[name] >= 20 for name in wanted) and len(told) == len(aliases)
+
+                await until_async(enough, "ticks of each and a line for each alias")
+                await exchange.do(exchange.drop)
+                count = len(client.of(Arrived))
+                await until_async(lambda: len(client.of(Arrived)) > count + 20, "more after that")
+            return wanted, client
+
+    wanted, client = asyncio.run(scenario())
+    assert {record.symbol for record in client.records} == wanted
+    assert {gap.symbol for gap in client.of(Gap)} == wanted
+    assert client.of(Rejected) == []
+    assert client.statistics.missing == set()
+    assert len(client.of(Reconnected)) == 1
+    keys = [(tick.symbol, tick.time) for tick in client.ticks()]
+    assert len(keys) == len(set(keys))
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,25 @@ def test_what_the_source_noticed_is_counted_in_the_metrics(lake: Lake) -> None:
     assert (after[0] - before[0], after[1] - before[1]) == (5, 3)
 
 
+@pytest.mark.parametrize("symbol", ["XXX-USD", "NONE-EUR"])
+def test_a_symbol_that_the_exchange_does_not_deliver_is_in_the_metrics(
+    lake: Lake, symbol: str
+) -> None:
+    def missing() -> float | None:
+        labels = {"symbol": symbol}
+        return metrics_module.registry.get_sample_value("volatility_missing_symbols", labels)
+
+    statistics = SourceStatistics(missing={symbol})
+    log = MemoryLog()
+    run(log, given([arrivals(5)]), lake, partitions=1, statistics=statistics)
+    assert missing() == 1
+    work = Ingest(log.writer(), lake, statistics)
+    work.finish()
+    statistics.missing.clear()
+    work.finish()
+    assert missing() == 0
+
+
 def test_what_was_rejected_goes_to_the_dead_letter_topic_with_the_reason(lake: Lake) -> None:
     log = MemoryLog()
     run(log, given([[Rejected("bid is above ask", b"{...}")]]), lake, partitions=1)

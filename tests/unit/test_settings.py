@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from volatility import settings
+from volatility.records import SYMBOL
 from volatility.settings import Environment, Settings, SettingsError, environment, load
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +81,106 @@ def test_a_wrong_setting_names_file_and_key(tmp_path: Path, text: str, says: str
     assert says in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "section", "key", "value"),
+    [
+        ("train: {learning_rate: 5e-2}", "train", "learning_rate", 0.05),
+        ("train: {l2_regularization: 1E1}", "train", "l2_regularization", 10.0),
+        ("evaluate: {placebo_hours: .5e1}", "evaluate", "placebo_hours", 5.0),
+        ('train: {folds: "3"}', "train", "folds", 3),
+        ('drift: {wasserstein: "0.25"}', "drift", "wasserstein", 0.25),
+        ("simulate: {start: 2026-01-05}", "simulate", "start", "2026-01-05"),
+        ("simulate: {start: 2025-12-31}", "simulate", "start", "2025-12-31"),
+        ("simulate: {symbols: [ON, NO]}", "simulate", "symbols", ("ON", "NO")),
+        ("ticks: {source: off}", "ticks", "source", "off"),
+        ("monitoring: {port: 0910}", "monitoring", "port", 910),
+    ],
+)
+def test_the_usual_spellings_are_read(
+    tmp_path: Path, text: str, section: str, key: str, value: object
+) -> None:
+    assert getattr(getattr(load(write(tmp_path, text)), section), key) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "right"),
+    [
+        ("train: {learning_rate: '0,05'}", "`learning_rate: 0.05`"),
+        ("train: {window_days: 30d}", "`window_days: 30`"),
+        ("train: {stride_seconds: 15s}", "`stride_seconds: 15`"),
+        ("train: {folds: }", "empty; write `folds: 4`"),
+        ("train: {seed: 1.5}", "`seed: 7`"),
+        ("drift: {drift_share: 50%}", "`drift_share: 0.5`"),
+        ("drift: {current_share: 1}", "`current_share: 0.25`"),
+        ("features: {min_coverage: 80 %}", "`min_coverage: 0.8`"),
+        ("evaluate: {resamples: true}", "`resamples: 1000`"),
+        ("evaluate: {placebo_hours: .inf}", "`placebo_hours: 24.0`"),
+        ("forecast: {horizons: 60}", "`horizons: [60]`"),
+        ("forecast: {horizons: '60, 300'}", "`horizons: [60, 300]`"),
+        ("forecast: {horizons: [a]}", "`horizons: [60, 300, 900]`"),
+        ("forecast: {spike_levels_bps: 7.5}", "`spike_levels_bps: {BTC-USD: 7.5}`"),
+        ("simulate: {symbols: BTC-USD}", "`symbols: [BTC-USD]`"),
+        ("simulate: {symbols: 'BTC-USD, ETH-USD'}", "`symbols: [BTC-USD, ETH-USD]`"),
+        ("simulate: {symbols: [btc/usd]}", "BTC-USD"),
+        ("simulate: {start: 05.01.2026}", '`start: "2026-01-05"`'),
+        ("simulate: {start: 2026-1-5}", '`start: "2026-01-05"`'),
+        ("simulate: {start: yesterday}", '`start: "2026-01-05"`'),
+        ("simulate: {start: 20260105}", "`start: '2026-01-05'`"),
+        ("serving: {rate_limit: 100/sec}", "`rate_limit: 100/second`"),
+        ("serving: {rate_limit: 100}", "`rate_limit: "),
+        ("serving: {trusted_proxies: proxy}", "`trusted_proxies: 10.0.0.2"),
+        ("monitoring: {port: 99999}", "`port: 9104`"),
+        ("schedules: {capture: 1m}", "`capture: 60`"),
+        ("simulate: {hours: 2d}", "`hours: 48`"),
+        ("performance: {hours: one}", "`hours: 24.0`"),
+        ("train: {fold: 2}", "did you mean `folds`?"),
+        ("trian: {}", "did you mean `train`?"),
+        ("train: 5", "`train:`"),
+    ],
+)
+def test_a_wrong_spelling_is_answered_by_the_right_one(
+    tmp_path: Path, text: str, right: str
+) -> None:
+    with pytest.raises(SettingsError) as error:
+        load(write(tmp_path, text))
+    assert right in str(error.value)
+    assert text.split(": ", maxsplit=1)[0] in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_every_setting_says_how_to_write_it(tmp_path: Path) -> None:
+    for section, keys in msgspec.to_builtins(Settings()).items():
+        for key in keys:
+            with pytest.raises(SettingsError) as error:
+                load(write(tmp_path, f"{section}: {{{key}: [{{}}]}}"))
+            assert f"$.{section}.{key}" in str(error.value)
+            assert f"write `{key}: " in str(error.value)
+
+
+def test_a_byte_order_mark_is_read_over(tmp_path: Path) -> None:
+    path = tmp_path / "params.yaml"
+    path.write_bytes("# größer\r\ntrain:\r\n  folds: 2\r\n".encode("utf-8-sig"))
+    assert load(path).train.folds == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1"])
+def test_another_encoding_names_the_file(tmp_path: Path, encoding: str) -> None:
+    path = tmp_path / "other.yaml"
+    path.write_bytes("# größer\ntrain:\n  folds: 2\n".encode(encoding))
+    with pytest.raises(SettingsError, match=r"other\.yaml is not UTF-8.*save it") as error:
+        load(path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="must be a file"):
+        load(tmp_path)
+
+
+def test_symbols_are_spelled_as_in_records() -> None:
+    assert settings.SYMBOL.pattern == SYMBOL.pattern
+
+
 def test_spike_levels_are_named_by_symbol(tmp_path: Path) -> None:
     found = load(write(tmp_path, "forecast: {spike_levels_bps: {BTC-USD: 7.5}}\n"))
     assert found.forecast.spike_levels_bps == {"BTC-USD": 7.5}
@@ -106,7 +209,11 @@ def test_an_empty_environment_is_the_defaults(bare: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_each_variable_is_read(bare: pytest.MonkeyPatch, name: str) -> None:
-    text = "3" if name == "SERVICE_WORKERS" else "baseline"
+    text = {
+        "SERVICE_WORKERS": "3",
+        "PREFECT_API_URL": "http://prefect:4200/api",
+        "ALERT_WEBHOOK_URL": "https://example.com/hook",
+    }.get(name, "baseline")
     bare.setenv(name, text)
     assert str(getattr(environment(), name.lower())) == text
 
@@ -119,7 +226,7 @@ def test_each_variant_is_known(bare: pytest.MonkeyPatch, variant: str) -> None:
 
 def test_a_wrong_variant_names_the_variable(bare: pytest.MonkeyPatch) -> None:
     bare.setenv("MODEL_VARIANT", "best")
-    with pytest.raises(SettingsError, match="model_variant"):
+    with pytest.raises(SettingsError, match=r"MODEL_VARIANT.*ml, prior or baseline"):
         environment()
 
 
@@ -141,8 +248,58 @@ def test_a_broker_address_that_can_be_is_taken(bare: pytest.MonkeyPatch, right: 
 @pytest.mark.parametrize("text", ["many", "0", "1.5"])
 def test_a_number_that_is_none_names_the_variable(bare: pytest.MonkeyPatch, text: str) -> None:
     bare.setenv("SERVICE_WORKERS", text)
-    with pytest.raises(SettingsError, match="service_workers"):
+    with pytest.raises(SettingsError, match="SERVICE_WORKERS"):
         environment()
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong", "right"),
+    [
+        ("MODEL_VARIANT", "ML", "ml, prior or baseline"),
+        ("SERVICE_WORKERS", "two", "such as 1"),
+        ("MODEL_NAME", "team/model", "without any of"),
+        ("MODEL_ALIAS", "@champion", "champion"),
+        ("MODEL_ALIAS", "the champion", "champion"),
+        ("MLFLOW_TRACKING_URI", "mlflow.db", "sqlite:///mlflow.db"),
+        ("MLFLOW_TRACKING_URI", "sqlite://mlflow.db", "sqlite:///mlflow.db"),
+        ("MLFLOW_TRACKING_URI", "sqlite:mlflow.db", "sqlite:///mlflow.db"),
+        ("MLFLOW_TRACKING_URI", "localhost:5000", "http://localhost:5000"),
+        ("MLFLOW_TRACKING_URI", "http:/localhost:5000", "http://localhost:5000"),
+        ("PREFECT_API_URL", "localhost:4200", "http://localhost:4200/api"),
+        ("PREFECT_API_URL", "http://localhost:4200", "http://localhost:4200/api"),
+        ("PREFECT_ALLOWED_HOSTS", "http://localhost", "localhost,127.0.0.1"),
+        ("METRICS_ADDRESS", "0.0.0.0:9102", "without a port"),
+        ("METRICS_ADDRESS", "http://localhost", "without a port"),
+        ("ALERT_WEBHOOK_URL", "hooks.example.com/x", "https://"),
+    ],
+)
+def test_a_wrong_variable_is_answered_by_the_right_spelling(
+    bare: pytest.MonkeyPatch, name: str, wrong: str, right: str
+) -> None:
+    bare.setenv(name, wrong)
+    with pytest.raises(SettingsError) as error:
+        environment()
+    assert str(error.value).startswith(f"environment: {name} is {wrong!r}; write it as ")
+    assert right in str(error.value)
+
+
+@pytest.mark.parametrize("end", ["\r", "\r\n", " "])
+def test_the_ends_of_lines_of_another_system_are_not_part_of_a_value(
+    bare: pytest.MonkeyPatch, end: str
+) -> None:
+    for line in (ROOT / ".env.example").read_text().splitlines():
+        if "=" in line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            bare.setenv(name, value + end)
+    assert environment() == Environment()
+    settings.disable_telemetry()
+    assert {name: os.environ[name] for name in settings.NO_TELEMETRY} == settings.NO_TELEMETRY
+
+
+@pytest.mark.parametrize("text", ['"baseline"', "'baseline'\r"])
+def test_quotes_around_a_value_are_not_part_of_it(bare: pytest.MonkeyPatch, text: str) -> None:
+    bare.setenv("MODEL_VARIANT", text)
+    assert environment().model_variant == "baseline"
 
 
 def test_the_example_lists_every_variable_with_its_default() -> None:

@@ -50,6 +50,7 @@ class Ingest:
         self._writer, self._lake = writer, lake
         self._statistics = statistics or SourceStatistics()
         self._exported = (0, 0)  # of the source's duplicates and lost messages
+        self._missing: set[str] = set()  # exported so far
         self._lost: dict[str, tuple[int, int, int]] = {}
         self._gaps: list[Gap] = []  # not in the ledger yet
         self._measured = 0.0
@@ -151,6 +152,9 @@ class Ingest:
         metrics.duplicate_ticks.inc(found[0] - self._exported[0])
         metrics.lost_messages.inc(found[1] - self._exported[1])
         self._exported = found
+        for symbol in self._missing.symmetric_difference(self._statistics.missing):
+            metrics.missing_symbols.labels(symbol).set(symbol in self._statistics.missing)
+        self._missing = set(self._statistics.missing)
 
 
 def run(

@@ -32,6 +32,9 @@ lost_messages = _counter(
     "lost_messages", "Messages known to be lost, on the wire or before capture."
 )
 reconnects = _counter("reconnects", "Reconnections to the exchange.")
+missing_symbols = _gauge(
+    "missing_symbols", "1 for a requested symbol that the exchange does not deliver.", "symbol"
+)
 ingest_latency = _histogram("ingest_latency_seconds", "Time from exchange to arrival.")
 buffered_ticks = _gauge("buffered_ticks", "Ticks waiting for the broker.")
 buffer_age = _gauge("buffer_age_seconds", "Age of the oldest tick waiting for the broker.")

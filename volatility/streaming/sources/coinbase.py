@@ -3,7 +3,7 @@
 Their messages are decoded by ``volatility.sources.coinbase``. Neither feed needs an API key for
 these channels.
 
->>> subscriptions("exchange", ["BTC-USD"])
+>>> subscriptions("exchange", [["BTC-USD"]])
 (b'{"type":"subscribe","product_ids":["BTC-USD"],"channels":["ticker","heartbeat"]}',)
 """
 
@@ -24,16 +24,18 @@ SUBSCRIBE_WITHIN_SECONDS = 5.0  # afterwards the exchange closes an idle connect
 MAX_MESSAGES_PER_SECOND = 8  # that a client may send, per address
 
 
-def subscriptions(protocol: Protocol, symbols: Sequence[str]) -> tuple[bytes, ...]:
+def subscriptions(protocol: Protocol, requests: Sequence[Sequence[str]]) -> tuple[bytes, ...]:
     """Return the messages that subscribe to tickers and heartbeats, in sending order.
 
-    Advanced Trade closes a channel after 60 to 90 s of silence unless heartbeats are subscribed,
-    so they are part of every subscription. It accepts one channel per message, and its heartbeats
-    name no symbol.
+    Each of ``requests`` lists the symbols of one message. Advanced Trade closes a channel after
+    60 to 90 s of silence unless heartbeats are subscribed, so they are part of every subscription.
+    It accepts one channel per message, and its heartbeats name no symbol.
     """
     if protocol == "exchange":
-        return (_request(product_ids=list(symbols), channels=["ticker", "heartbeat"]),)
-    return (_request(product_ids=list(symbols), channel="ticker"), _request(channel="heartbeats"))
+        channels = ["ticker", "heartbeat"]
+        return tuple(_request(product_ids=list(s), channels=channels) for s in requests)
+    tickers = tuple(_request(product_ids=list(s), channel="ticker") for s in requests)
+    return (*tickers, _request(channel="heartbeats"))
 
 
 def _request(**fields: str | list[str]) -> bytes:

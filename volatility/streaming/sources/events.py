@@ -89,6 +89,8 @@ class SourceStatistics:
         Known from their numbers never to have arrived.
     reconnects, failed_attempts : int
         New connections after the first; attempts to connect that failed.
+    missing : set of str
+        Requested symbols that the exchange does not deliver.
     last_message_seconds : float, optional
         Arrival of the last message on the monotonic clock.
     """
@@ -103,6 +105,7 @@ class SourceStatistics:
     missed_heartbeats: int = 0
     reconnects: int = 0
     failed_attempts: int = 0
+    missing: set[str] = field(default_factory=set)
     last_message_seconds: float | None = None
 
     def count(self, events: Iterable[Event]) -> None:

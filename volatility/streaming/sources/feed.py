@@ -36,6 +36,7 @@ from volatility.records import FUTURE, Heartbeat, Record, Tick, TickError
 from volatility.sources import Message, decode
 from volatility.streaming.sources.coinbase import Protocol
 from volatility.streaming.sources.events import Arrived, Event, Rejected, SourceStatistics
+from volatility.streaming.sources.products import Products
 from volatility.streaming.sources.sequence import REPEATED, SequenceTracker
 
 logger = logging.getLogger(__name__)
@@ -73,7 +74,7 @@ class Feed:
     Parameters
     ----------
     symbols : sequence of str
-        Subscribed symbols.
+        Symbols to subscribe; see ``Products`` for the names under which they arrive.
     protocol : {"advanced-trade", "exchange"}
     statistics : SourceStatistics
         Counts messages, duplicates and losses; the caller counts what is yielded.
@@ -94,26 +95,27 @@ class Feed:
         statistics: SourceStatistics,
         known: Iterable[Record] = (),
     ) -> None:
-        self.symbols = tuple(dict.fromkeys(symbols))
+        self.products = Products(symbols)
         self.protocol = protocol
         self.statistics = statistics
+        statistics.missing = self.products.missing
         self.fault: tuple[str, str] | None = None
         self._latest_ns: int | None = None  # greatest time of a record
         self._last: dict[str, Tick] = {}
-        self._trades = {symbol: SequenceTracker() for symbol in self.symbols}
+        self._trades: dict[str, SequenceTracker] = {}
         self._named: dict[str, int] = {}  # the last trade named by the previous heartbeat
         self._open: dict[str, _Opening] = {}
         self._reason = RESTART  # reason of the gap that the next connection ends
+        self._known: dict[str, list[Record]] = {}
         self._reset(0)
         for record in known:
-            if record.symbol in self._trades:
-                self._remember(record)
-                if isinstance(record, Tick) and record.trade_id is not None:
-                    self._trades[record.symbol].take(record.trade_id)
+            self._known.setdefault(record.symbol, []).append(record)
+        self._follow_names()
 
     def connected(self, now_ns: int, cause: str = "") -> None:
         """Begin a new connection, at a local time [ns] used when no other is known."""
         self._reset(now_ns)
+        self.products.connected()
         if self._latest_ns is not None:
             self._begin_gap(self._reason, {"cause": cause} if cause else {})
         self._reason = RECONNECT
@@ -123,27 +125,35 @@ class Feed:
         self._now_ns = now_ns
         self._sequence = SequenceTracker(0)
         self._beats: dict[str, tuple[int | None, int]] = {}
-        self._answered: set[str] = set()
-        self._covered: set[str] = set()  # symbols whose ticker is known to be subscribed
+        self._settled = False
         self._ticked: set[str] = set()
         self._lost_since_beat = False
         self._clock_blamed = False
 
     @property
     def subscribed(self) -> bool:
-        """Return whether every ticker and the heartbeats are known to be subscribed."""
-        return bool(self._beats) and self._covered.issuperset(self.symbols)
+        """Return whether the heartbeats and every ticker but those given up are subscribed."""
+        return bool(self._beats) and bool(self.products.covered) and self.products.complete
+
+    def settle(self) -> bool:
+        """Do without the products that are not subscribed by now; False if nothing is."""
+        self._settled = True
+        self.products.settle(self._last)
+        return bool(self._beats)
 
     def take(self, raw: bytes, received: int) -> list[Event]:
         """Read one message that arrived at a local time [ns]; check ``fault`` afterwards."""
         self.statistics.messages += 1
         try:
-            message = decode(raw, received, [s for s in self.symbols if s in self._covered])
+            # A name that never had a tick may turn out to be an alias.
+            beating = [name for name in self.products.covered if name in self._last]
+            message = decode(raw, received, beating)
         except TickError as error:
             return [Rejected(str(error), raw)]
         if message.error is not None:
-            if not self.subscribed:
-                self.fault = "unsubscribed", message.error or "no reason given"
+            if not self.subscribed and not self._settled:
+                detail = self.products.refuse(message.error or "no reason given")
+                self.fault = ("unsubscribed", detail) if detail is not None else None
             return [Rejected(ERROR_MESSAGE, raw)]
         if message.sequence is not None:
             lost = self._sequence.take(message.sequence)
@@ -194,7 +204,7 @@ class Feed:
 
     def _begin_gap(self, reason: str, detail: dict[str, Any]) -> None:
         start_ns = self._now_ns if self._latest_ns is None else self._latest_ns
-        for symbol in self.symbols:
+        for symbol in self.products.names:
             opened = self._open.get(symbol)
             if opened is None:
                 self._open[symbol] = _Opening(start_ns, reason, dict(detail))
@@ -204,20 +214,45 @@ class Feed:
 
     def _cover(self, message: Message) -> None:
         """Record whose ticker is subscribed, from the exchange's response or from a tick."""
+        names = self.products.names
         if message.symbols is not None:
-            answered = set(message.symbols)
-            if not answered >= self._answered:
-                missing = ", ".join(sorted(self._answered - answered))
-                self.fault = "unsubscribed", f"the exchange ended the subscription of {missing}"
-            self._answered = answered
-            self._covered |= answered.intersection(self.symbols)
-        self._covered |= {r.symbol for r in message.records if isinstance(r, Tick)}
+            detail = self.products.answer(message.symbols)
+            if detail is not None:
+                self.fault = "unsubscribed", detail
+        for record in message.records:
+            if isinstance(record, Tick):
+                self.products.ticked(record.symbol)
+            else:
+                self.products.accept(record.symbol)
+        if self.products.names != names:
+            self._follow_names()
+
+    def _follow_names(self) -> None:
+        """Start to track new names, from what an earlier run knew of them."""
+        names = self.products.names
+        for name in names:
+            if name in self._trades:
+                continue
+            self._trades[name] = SequenceTracker()
+            known = self._known.pop(name, [])
+            if known and self._latest_ns is None and self._now_ns:
+                # The connection did not know yet that this was its product.
+                last_ns = max(record.time for record in known)
+                self._open[name] = _Opening(last_ns, RESTART, {})
+            for record in known:
+                self._remember(record)
+                if isinstance(record, Tick) and record.trade_id is not None:
+                    self._trades[name].take(record.trade_id)
+        for symbol in set(self._open).difference(names):
+            # Its gap is that of the name under which it arrives.
+            opened = self._open.pop(symbol)
+            self._open.setdefault(self.products.name_of(symbol), opened)
 
     def _end_gaps(self, message: Message, received: int) -> list[Gap]:
         """End the gap of each symbol that this message shows to be live again."""
         if not self._open:
             return []
-        alive = self._covered
+        alive = set(self.products.covered)
         if self.protocol == "exchange":
             # The first ticker of a product repeats the last trade, however old it is.
             alive = {
@@ -225,7 +260,7 @@ class Feed:
                 for r in message.records
                 if isinstance(r, Heartbeat) or r.symbol in self._ticked
             }
-        ending = [symbol for symbol in self.symbols if symbol in alive and symbol in self._open]
+        ending = [s for s in self.products.names if s in alive and s in self._open]
         if not ending:
             return []
         stop_ns = message.sent_ns or received
@@ -256,7 +291,7 @@ class Feed:
         return gaps
 
     def _record(self, record: Record, message: Message, raw: bytes) -> list[Event]:
-        if record.symbol not in self._trades:
+        if record.symbol not in self.products.names:
             return [Rejected(NOT_SUBSCRIBED, raw)]
         events: list[Event] = []
         if isinstance(record, Heartbeat):

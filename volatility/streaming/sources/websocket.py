@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -24,12 +25,18 @@ from websockets.exceptions import (
 )
 
 from volatility.records import SYMBOL, Record
-from volatility.streaming.sources.coinbase import URLS, Protocol, subscriptions
+from volatility.streaming.sources.coinbase import (
+    MAX_MESSAGES_PER_SECOND,
+    URLS,
+    Protocol,
+    subscriptions,
+)
 from volatility.streaming.sources.events import Event, Reconnected, SourceError, SourceStatistics
 from volatility.streaming.sources.feed import Feed
 
 MAX_MESSAGE_BYTES = 1 << 20  # a ticker has about 500 bytes
 MAX_RETRY_AFTER_SECONDS = 300.0
+MAX_REQUEST_SECONDS = 300.0  # between two requests while nothing is subscribed
 REFUSALS = {418, 429, 503}  # HTTP: come back later
 REFUSED_STEPS = 2  # doublings added by a refusal
 
@@ -51,7 +58,9 @@ class Timing:
     silence_seconds : float
         Time without any message after which the connection is dropped.
     subscribe_seconds : float
-        Time within which tickers and heartbeats must be subscribed.
+        Time within which tickers and heartbeats must be subscribed. Then the connection continues
+        without the tickers that are not; if there is none at all, they are requested again, after
+        waits that double.
     connect_seconds, close_seconds : float
         Timeouts of the opening and the closing handshake.
     """
@@ -133,7 +142,8 @@ async def live(
     Raises
     ------
     SourceError
-        When a symbol or the address is malformed. Nothing the exchange does raises an error.
+        When a symbol or the address is malformed, or the exchange refuses every symbol by name
+        before it has delivered any. Nothing else that the exchange does raises an error.
     """
     _check(symbols)
     timing = timing or Timing()
@@ -211,10 +221,10 @@ async def _session(
     connection: ClientConnection, feed: Feed, timing: Timing, clock: Callable[[], int]
 ) -> AsyncGenerator[list[Event], None]:
     """Yield the events of one connection; always ends with ``_LostError``."""
-    subscribe_by = time.monotonic() + timing.subscribe_seconds
+    wait_seconds = timing.subscribe_seconds
+    requesting = asyncio.ensure_future(_request(connection, feed))
+    settle_at = time.monotonic() + wait_seconds + _requests_seconds(feed)
     try:
-        for request in subscriptions(feed.protocol, feed.symbols):
-            await connection.send(request, text=True)
         while True:
             async with asyncio.timeout(timing.silence_seconds):
                 raw = await connection.recv(decode=False)
@@ -224,9 +234,16 @@ async def _session(
                 yield events
             if feed.fault is not None:
                 raise _LostError(*feed.fault)
-            if not feed.subscribed and time.monotonic() > subscribe_by:
-                raise _LostError("unsubscribed", "no confirmation of tickers and heartbeats")
+            if time.monotonic() > settle_at:
+                if not feed.settle():
+                    raise _LostError("unsubscribed", "no confirmation of tickers and heartbeats")
+                settle_at = math.inf
+                if not feed.products.covered:
+                    requesting = asyncio.ensure_future(_request(connection, feed))
+                    wait_seconds = min(2 * wait_seconds, MAX_REQUEST_SECONDS)
+                    settle_at = time.monotonic() + wait_seconds + _requests_seconds(feed)
     except TimeoutError:
+        feed.settle()
         # A silent peer will not answer a closing handshake either.
         connection.transport.abort()
         detail = f"no message for {timing.silence_seconds:g} s"
@@ -234,7 +251,22 @@ async def _session(
     except ConnectionClosed as error:
         raise _LostError("closed", _line(error)) from error
     finally:
+        requesting.cancel()
         await connection.close()
+
+
+async def _request(connection: ClientConnection, feed: Feed) -> None:
+    """Subscribe, at the pace that the exchange allows."""
+    messages = subscriptions(feed.protocol, feed.products.requests)
+    with suppress(ConnectionClosed):  # the reader is notified too
+        for number, message in enumerate(messages):
+            if number >= MAX_MESSAGES_PER_SECOND:
+                await asyncio.sleep(1 / MAX_MESSAGES_PER_SECOND)
+            await connection.send(message, text=True)
+
+
+def _requests_seconds(feed: Feed) -> float:
+    return len(feed.products.requests) / MAX_MESSAGES_PER_SECOND
 
 
 def _line(error: BaseException) -> str:
