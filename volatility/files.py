@@ -56,6 +56,30 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     return path
 
 
+def write_once(path: Path, content: bytes) -> bytes:
+    """Write a file unless it exists; return what it has. It is on disk when this returns.
+
+    Among several processes, the first one decides.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.writing")
+    handle = _own(temporary)
+    try:
+        if path.exists():
+            temporary.unlink()
+        else:
+            temporary.write_bytes(content)
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+    return path.read_bytes()
+
+
 def write_json(path: Path, content: object) -> Path:
     """Write JSON with sorted keys, atomically; NaN and infinity become null."""
     text = json.dumps(plain(content), indent=1, sort_keys=True, allow_nan=False)

@@ -114,6 +114,28 @@ def test_each_profile_has_one_source_under_the_name_that_is_scraped():
     assert "coinbase" in SERVICES["ingest-live"]["command"]
 
 
+INGESTS = sorted(name for name in SERVICES if name.startswith("ingest"))
+
+
+@pytest.mark.parametrize("name", INGESTS)
+def test_every_ingest_claims_the_lake_that_capture_fills(name):
+    # Compose leaves the containers of a profile that is no longer chosen running.
+    lakes = {mount for one in ("flows", *INGESTS) for mount in SERVICES[one]["volumes"]}
+    assert lakes - {"reports:/app/reports"} == {"data:/app/data"}
+    assert not {"--lake", "--topic"} & set(SERVICES[name]["command"])
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", ".env.example", "docs/configuration.md", "docker-compose.yaml"]
+)
+def test_whoever_changes_the_profile_is_sent_to_the_runbook(name):
+    assert re.search(
+        "change the market", (ROOT / name).read_text().replace("\n# ", " "), re.IGNORECASE
+    )
+    section = (ROOT / "docs/runbook.md").read_text().partition("## Change the market\n")[2]
+    assert section.index("docker compose down") < section.index("COMPOSE_PROFILES=live")
+
+
 def test_every_volume_and_mounted_file_is_there():
     volumes = yaml.safe_load(TEXT)["volumes"]
     for service in SERVICES.values():

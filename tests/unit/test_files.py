@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volatility.files import plain, write_json, write_whole
+from volatility.files import plain, write_json, write_once, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file(
@@ -57,3 +57,11 @@ def test_what_json_lacks_becomes_null(tmp_path: Path) -> None:
     assert write_json(tmp_path / "x.json", {"b": np.nan, "a": 1}).read_text() == (
         '{\n "a": 1,\n "b": null\n}\n'
     )
+
+
+@pytest.mark.parametrize("content", [b"second", b""])
+def test_a_file_that_exists_is_not_written_again(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "new" / "note"
+    assert write_once(path, b"first") == b"first"
+    assert write_once(path, content) == path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
