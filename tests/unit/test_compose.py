@@ -14,7 +14,7 @@ TEXT = (ROOT / "docker-compose.yaml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 ONE_SHOT = {"bootstrap", "bootstrap-live", "first-runs"}
 LASTING = sorted(SERVICES.keys() - ONE_SHOT)
-PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+)+[a-z0-9.-]*")
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+)+[a-z0-9.-]*(@sha256:[0-9a-f]{64})?")
 
 
 def images() -> list[str]:
