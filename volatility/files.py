@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -14,6 +15,7 @@ from typing import Any
 import numpy as np
 
 Json = dict[str, Any]
+FOLDER_NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -126,9 +128,15 @@ def make_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's entries, are on disk."""
+    """Wait until a file, or a folder's entries, are on disk.
+
+    Some network file systems refuse to sync a folder; they keep its entries safe themselves.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in FOLDER_NOT_SYNCED or not path.is_dir():
+            raise
     finally:
         os.close(handle)

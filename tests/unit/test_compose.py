@@ -144,6 +144,43 @@ def test_every_volume_and_mounted_file_is_there():
             assert (ROOT / source).exists() if source.startswith("./") else source in volumes
 
 
+def dockerfile() -> str:
+    """Return the last stage of the Dockerfile, each instruction on one line."""
+    return (ROOT / "Dockerfile").read_text().replace("\\\n", "").rpartition("\nFROM ")[2]
+
+
+def test_a_clone_that_only_its_owner_may_read_works():
+    text = dockerfile()
+    assert text.index("COPY . .") < text.index("chmod -R a+rX .") < text.index("USER app")
+    advice = f"`chmod -R a+rX {' '.join(sorted(mounted()))}`"
+    assert advice in (ROOT / "README.md").read_text()
+
+
+def mounted() -> set[str]:
+    """Return the folders of the repository that are mounted into containers."""
+    mounts = [mount for one in SERVICES.values() for mount in one.get("volumes", [])]
+    return {mount.split("/")[1] for mount in mounts if mount.startswith("./")}
+
+
+def test_any_user_of_group_0_can_run_the_image():
+    text = dockerfile()
+    folders = {"/app/data", "/app/reports", "/app/artifacts", "/app/prefect"}
+    targets = {
+        mount.split(":")[1]
+        for one in SERVICES.values()
+        if one["image"].startswith("volatility-service")
+        for mount in one.get("volumes", [])
+    }
+    assert targets == folders
+    assert re.search(r"^ENV HOME=/home/app LOGNAME=app$", text, re.MULTILINE)
+    for given in (r"chown app:0 (.+?) &&", r"chmod g=u (.+)"):
+        found = re.search(given, text)
+        assert found
+        assert set(found[1].split()) == folders
+    assert "useradd --uid 10001 --gid 0" in text
+    assert text.index("USER app") < text.index('chmod -R g=u "$HOME"')
+
+
 def test_only_the_named_files_reach_the_image():
     lines = (ROOT / ".dockerignore").read_text().splitlines()
     rules = [line for line in lines if line and not line.startswith("#")]
