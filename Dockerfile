@@ -36,14 +36,19 @@ RUN for package in pipelines service; do \
 
 
 FROM base
-# Named volumes inherit their owner from these folders.
-RUN useradd --uid 10001 --create-home app \
+# Named volumes inherit their owner from these folders. The group 0 may write what the user may, so
+# that any other user of that group can run the image, as some clusters demand. Such a user has no
+# entry in /etc/passwd, from which home and name would be read.
+ENV HOME=/home/app LOGNAME=app
+RUN useradd --uid 10001 --gid 0 --create-home app \
  && mkdir -p /app/data /app/reports /app/artifacts /app/prefect \
- && chown app:app /app/data /app/reports /app/artifacts /app/prefect
+ && chown app:0 /app/data /app/reports /app/artifacts /app/prefect \
+ && chmod g=u /app/data /app/reports /app/artifacts /app/prefect
 COPY --from=packages /opt/venv /opt/venv
 WORKDIR /app
 COPY . .
-RUN python -m compileall -q volatility pipelines service
+# A clone made under umask 077 has files that only its owner may read.
+RUN chmod -R a+rX . && python -m compileall -q volatility pipelines service
 USER app
 # Run the stages on a twelve-hour market, so that every numeric loop is compiled here and not by
 # each process at its first tick; if a stage fails, so does the build.
@@ -51,5 +56,6 @@ RUN cd "$(mktemp -d)" \
  && printf 'simulate: {hours: 12}\ntrain: {folds: 2}\nevaluate: {placebo_hours: 6}\n' > params.yaml \
  && volatility simulate && volatility features && volatility train \
  && cd /app && python -c 'from service import ticks; ticks.warm_up()' \
- && rm -rf "$OLDPWD"
+ && rm -rf "$OLDPWD" \
+ && chmod -R g=u "$HOME"
 CMD ["volatility", "--help"]

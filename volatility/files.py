@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import math
@@ -15,6 +16,7 @@ import msgspec
 import numpy as np
 
 Json = dict[str, Any]
+FOLDER_NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 
 
 @contextmanager
@@ -55,6 +57,30 @@ def write_whole(path: Path, content: str | bytes) -> Path:
     with replacing(path) as temporary:
         temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     return path
+
+
+def write_once(path: Path, content: bytes) -> bytes:
+    """Write a file unless it exists; return what it has. It is on disk when this returns.
+
+    Among several processes, the first one decides.
+    """
+    make_folder(path.parent)
+    temporary = path.with_name(f".{path.name}.writing")
+    handle = _own(temporary)
+    try:
+        if path.exists():
+            temporary.unlink()
+        else:
+            temporary.write_bytes(content)
+            sync(temporary)
+            os.replace(temporary, path)
+            sync(path.parent)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(handle)
+    return path.read_bytes()
 
 
 def write_json(path: Path, content: object) -> Path:
@@ -105,9 +131,15 @@ def make_folder(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or a folder's entries, are on disk."""
+    """Wait until a file, or a folder's entries, are on disk.
+
+    Some network file systems refuse to sync a folder; they keep its entries safe themselves.
+    """
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        if error.errno not in FOLDER_NOT_SYNCED or not path.is_dir():
+            raise
     finally:
         os.close(handle)

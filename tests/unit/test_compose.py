@@ -14,7 +14,7 @@ TEXT = (ROOT / "docker-compose.yaml").read_text()
 SERVICES: dict[str, dict[str, Any]] = yaml.safe_load(TEXT)["services"]
 ONE_SHOT = {"bootstrap", "bootstrap-live", "first-runs"}
 LASTING = sorted(SERVICES.keys() - ONE_SHOT)
-PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+)+[a-z0-9.-]*")
+PINNED = re.compile(r"[a-z0-9./-]+:v?\d+(\.\d+)+[a-z0-9.-]*(@sha256:[0-9a-f]{64})?")
 
 
 def images() -> list[str]:
@@ -114,12 +114,71 @@ def test_each_profile_has_one_source_under_the_name_that_is_scraped():
     assert "coinbase" in SERVICES["ingest-live"]["command"]
 
 
+INGESTS = sorted(name for name in SERVICES if name.startswith("ingest"))
+
+
+@pytest.mark.parametrize("name", INGESTS)
+def test_every_ingest_claims_the_lake_that_capture_fills(name):
+    # Compose leaves the containers of a profile that is no longer chosen running.
+    lakes = {mount for one in ("flows", *INGESTS) for mount in SERVICES[one]["volumes"]}
+    assert lakes - {"reports:/app/reports"} == {"data:/app/data"}
+    assert not {"--lake", "--topic"} & set(SERVICES[name]["command"])
+
+
+@pytest.mark.parametrize(
+    "name", ["README.md", ".env.example", "docs/configuration.md", "docker-compose.yaml"]
+)
+def test_whoever_changes_the_profile_is_sent_to_the_runbook(name):
+    assert re.search(
+        "change the market", (ROOT / name).read_text().replace("\n# ", " "), re.IGNORECASE
+    )
+    section = (ROOT / "docs/runbook.md").read_text().partition("## Change the market\n")[2]
+    assert section.index("docker compose down") < section.index("COMPOSE_PROFILES=live")
+
+
 def test_every_volume_and_mounted_file_is_there():
     volumes = yaml.safe_load(TEXT)["volumes"]
     for service in SERVICES.values():
         for mount in service.get("volumes", []):
             source = mount.split(":")[0]
             assert (ROOT / source).exists() if source.startswith("./") else source in volumes
+
+
+def dockerfile() -> str:
+    """Return the last stage of the Dockerfile, each instruction on one line."""
+    return (ROOT / "Dockerfile").read_text().replace("\\\n", "").rpartition("\nFROM ")[2]
+
+
+def test_a_clone_that_only_its_owner_may_read_works():
+    text = dockerfile()
+    assert text.index("COPY . .") < text.index("chmod -R a+rX .") < text.index("USER app")
+    advice = f"`chmod -R a+rX {' '.join(sorted(mounted()))}`"
+    assert advice in (ROOT / "README.md").read_text()
+
+
+def mounted() -> set[str]:
+    """Return the folders of the repository that are mounted into containers."""
+    mounts = [mount for one in SERVICES.values() for mount in one.get("volumes", [])]
+    return {mount.split("/")[1] for mount in mounts if mount.startswith("./")}
+
+
+def test_any_user_of_group_0_can_run_the_image():
+    text = dockerfile()
+    folders = {"/app/data", "/app/reports", "/app/artifacts", "/app/prefect"}
+    targets = {
+        mount.split(":")[1]
+        for one in SERVICES.values()
+        if one["image"].startswith("volatility-service")
+        for mount in one.get("volumes", [])
+    }
+    assert targets == folders
+    assert re.search(r"^ENV HOME=/home/app LOGNAME=app$", text, re.MULTILINE)
+    for given in (r"chown app:0 (.+?) &&", r"chmod g=u (.+)"):
+        found = re.search(given, text)
+        assert found
+        assert set(found[1].split()) == folders
+    assert "useradd --uid 10001 --gid 0" in text
+    assert text.index("USER app") < text.index('chmod -R g=u "$HOME"')
 
 
 def test_only_the_named_files_reach_the_image():

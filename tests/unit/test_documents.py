@@ -159,7 +159,7 @@ def test_every_command_in_a_sentence_exists(command: str) -> None:
     elif words[0] == "docker":
         services = yaml.safe_load((ROOT / "docker-compose.yaml").read_text())["services"]
         parts = [word for word in words[2:] if not word.startswith("-")]
-        known = {"up", "ps", "logs", "restart", "exec", "live", "100", "SERVICE", *services}
+        known = {"up", "down", "ps", "logs", "restart", "exec", "live", "100", "SERVICE", *services}
         assert set(parts) <= known
     else:
         assert importlib.util.find_spec(words[2]) is not None

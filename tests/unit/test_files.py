@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from volatility.files import plain, write_json, write_whole
+from volatility.files import make_folder, plain, sync, write_json, write_once, write_whole
 
 
 def test_a_failed_write_leaves_the_old_file(
@@ -57,3 +58,31 @@ def test_what_json_lacks_becomes_null(tmp_path: Path) -> None:
     assert write_json(tmp_path / "x.json", {"b": np.nan, "a": 1}).read_text() == (
         '{\n "a": 1,\n "b": null\n}\n'
     )
+
+
+@pytest.mark.parametrize("content", [b"second", b""])
+def test_a_file_that_exists_is_not_written_again(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "new" / "note"
+    assert write_once(path, b"first") == b"first"
+    assert write_once(path, content) == path.read_bytes() == b"first"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("code", [errno.EINVAL, errno.ENOTSUP, errno.EIO])
+def test_a_file_system_that_syncs_no_folder_is_not_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    file = write_whole(tmp_path / "file", "text")
+
+    def refuse(_handle: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    with pytest.raises(OSError, match=os.strerror(code)):
+        sync(file)
+    if code == errno.EIO:
+        with pytest.raises(OSError, match=os.strerror(code)):
+            sync(tmp_path)
+    else:
+        make_folder(tmp_path / "a" / "b")
+        assert (tmp_path / "a" / "b").is_dir()

@@ -21,7 +21,13 @@ from volatility import settings
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("volatility", "pipelines", "service")
-LOCKS = ("requirements.lock", "requirements-dev.lock", "requirements-bootstrap.lock")
+LOCKS = (
+    "requirements.lock",
+    "requirements-dev.lock",
+    "requirements-bootstrap.lock",
+    "requirements-audit.lock",
+    "requirements-postgres.lock",
+)
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -53,7 +59,7 @@ def test_a_lock_names_no_address_and_no_folder(lock: str) -> None:
 
 
 def test_the_locks_agree() -> None:
-    runtime, dev, bootstrap = map(pins, LOCKS)
+    runtime, dev, bootstrap = map(pins, LOCKS[:3])
     assert {name: dev.get(name) for name in runtime} == runtime
     assert bootstrap["setuptools"] == runtime["setuptools"]
 
@@ -118,6 +124,21 @@ def test_a_workflow_may_only_read(file: Path) -> None:
     allowed = {"release.yml": {"contents": "write"}}.get(file.name)
     assert {str(job.get("permissions")) for job in workflow["jobs"].values()} == {str(allowed)}
     assert all("timeout-minutes" in job for job in workflow["jobs"].values())
+
+
+def test_every_lock_is_audited_each_night_by_a_pinned_tool() -> None:
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "nightly.yml").read_text())
+    script = "\n".join(step.get("run", "") for step in workflow["jobs"]["audit"]["steps"])
+    assert "--require-hashes -r requirements-audit.lock" in script
+    assert "pip-audit --disable-pip --require-hashes" in script
+    assert "requirements*.lock" in script
+    assert "pip-audit" in pins("requirements-audit.lock")
+
+
+def test_make_lock_writes_every_lock() -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    written = re.findall(r"-o (requirements\S*\.lock)", makefile)
+    assert sorted(written) == sorted(LOCKS) == sorted(p.name for p in ROOT.glob("*.lock"))
 
 
 def test_ci_lints_builds_the_site_and_tests() -> None:

@@ -121,7 +121,9 @@ def simulate(settings: Settings, lake: Path, hours: float | None, seed: int | No
     import msgspec
 
     from volatility import stages
+    from volatility.lake import SIMULATED, check_market
 
+    check_market(lake, SIMULATED)
     changes = {k: v for k, v in (("hours", hours), ("seed", seed)) if v is not None}
     options = msgspec.structs.replace(settings.simulate, **changes)
     rows = stages.simulate_ticks(
@@ -141,7 +143,9 @@ def import_(files: tuple[Path, ...], lake: Path) -> None:
     Example: volatility import recordings/ --lake data/ticks
     """
     from volatility import stages
+    from volatility.lake import REAL, check_market
 
+    check_market(lake, REAL)
     report = stages.import_ticks(list(files), _paths(ticks=lake))
     click.echo(
         f"{report.rows:,} records in {lake} from {len(report.imported)} files, "

@@ -82,7 +82,7 @@ def ingest(
     Example: volatility ingest --source replay --path data/ticks --speed 60
     """
     from volatility.lake import Lake
-    from volatility.streaming import last_records, run, source_of
+    from volatility.streaming import last_records, market_from, run, source_of
     from volatility.streaming.sources import SourceStatistics
 
     partitions = options.pop("partitions")
@@ -96,6 +96,7 @@ def ingest(
             events,
             Lake(lake),
             partitions=partitions,
+            market=market_from(source, options["path"]),
             patient=source != "coinbase",
             stopped=stopping(),
             statistics=statistics,

@@ -14,18 +14,18 @@ import argparse
 import asyncio
 import logging
 import math
-import os
 import sys
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 import msgspec
 import numpy as np
 import pyarrow as pa
 
-from volatility.lake import Lake, LakeError
+from volatility.files import write_once
+from volatility.lake import SIMULATED, Lake, LakeError, claim_market
 from volatility.records import to_records
 from volatility.settings import SettingsError, load
 from volatility.simulation import simulate
@@ -52,18 +52,18 @@ class Market(msgspec.Struct, frozen=True):
 
 
 def standing(lake: Path, now_ns: int) -> Market:
-    """Read the market of a lake, or create one; among several processes, the first one decides."""
-    file = lake / FILE
-    if not file.exists():
-        stream_ns = (now_ns // SECOND - RECENT_HOURS * 3600) * SECOND
-        start_ns = stream_ns - (PAST_HOURS + PAUSE_HOURS) * 3600 * SECOND
-        lake.mkdir(parents=True, exist_ok=True)
-        partial = lake / f".{FILE}.{os.getpid()}"
-        partial.write_bytes(msgspec.json.encode(Market(start_ns, stream_ns)))
-        with suppress(FileExistsError):
-            os.link(partial, file)
-        partial.unlink()
-    return msgspec.json.decode(file.read_bytes(), type=Market)
+    """Read the market of a lake, or create one; among several processes, the first one decides.
+
+    Raises
+    ------
+    LakeError
+        When the lake holds a real market.
+    """
+    claim_market(lake, SIMULATED)
+    stream_ns = (now_ns // SECOND - RECENT_HOURS * 3600) * SECOND
+    start_ns = stream_ns - (PAST_HOURS + PAUSE_HOURS) * 3600 * SECOND
+    content = write_once(lake / FILE, msgspec.json.encode(Market(start_ns, stream_ns)))
+    return msgspec.json.decode(content, type=Market)
 
 
 async def stream(
@@ -160,6 +160,7 @@ def _ingest(lake: Path, metrics_port: int) -> None:
             events,
             Lake(lake),
             partitions=PARTITIONS,
+            market=SIMULATED,
             patient=True,
             stopped=commands.stopping(),
         )

@@ -1,7 +1,7 @@
 """The long-running processes around the event log: ingest, capture and score."""
 
 from volatility.streaming.capture import Rotation, capture_topic
-from volatility.streaming.ingest import last_records, run, source_of
+from volatility.streaming.ingest import last_records, market_from, run, source_of
 from volatility.streaming.models import Models
 from volatility.streaming.score import GROUP, Scorer
 
@@ -12,6 +12,7 @@ __all__ = [
     "Scorer",
     "capture_topic",
     "last_records",
+    "market_from",
     "run",
     "source_of",
 ]
