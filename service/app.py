@@ -15,10 +15,12 @@ os.environ.setdefault("OTEL_SDK_DISABLED", "true")
 
 import bentoml
 import uvicorn.config
+from bentoml._internal.configuration.containers import BentoMLContainer
 
 from service import ticks
 from service.front import Front
 from service.http import application
+from service.origins import Origins
 from service.predictor import PACKAGED
 from service.protocol import protocol
 from service.security import Guard
@@ -46,7 +48,19 @@ class FrontedService(bentoml.Service):
         # BentoML always uses uvicorn's "auto" protocol and has no setting to change it.
         protocols: dict[str, Any] = uvicorn.config.HTTP_PROTOCOLS
         protocols["auto"] = protocol(state)
-        return Front(super().to_asgi(is_main), state)
+        app = super().to_asgi(is_main)
+        # BentoML's CORS would miss the plain predictions, and comes after the key.
+        state.origins = _origins()
+        return Front(app, state)
+
+
+def _origins() -> Origins | None:
+    """Return the origins of the settings, else those that BENTOML_CONFIG allows."""
+    allowed: Any = state.settings.serving.allowed_origins
+    if not allowed and BentoMLContainer.cors.enabled.get():
+        allowed = BentoMLContainer.cors.access_control_allow_origins.get() or ()
+        allowed = (allowed,) if isinstance(allowed, str) else allowed
+    return Origins(allowed) if allowed else None
 
 
 @bentoml.service(

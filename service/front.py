@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from service.origins import PREFIX, Headers
 from service.security import GUARDED, HEADERS
 from service.state import State
 
@@ -30,30 +31,43 @@ class Front:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        origins = self.state.origins
+        added: Headers = []
+        if origins is not None:
+            permitted = origins.preflight(scope)  # it carries no key
+            if permitted is not None:
+                await _respond(send, 204, [*HEADERS, *permitted])
+                return
+            added = origins.headers(scope["headers"])
         if scope["path"] in GUARDED and not scope.get("state", {}).get(ADMITTED):
             refusal = self.state.guard.refusal(scope)
             if refusal is not None:
                 self.state.on_reject(refusal.reason)
-                await _respond(send, refusal.status, refusal.body())
+                content = refusal.body()
+                length = (b"content-length", b"%d" % len(content))
+                await _respond(send, refusal.status, [*JSON_HEADERS, *added, length], content)
                 return
-        await self.app(scope, receive, _with_headers(send))
+        await self.app(scope, receive, _with_headers(send, added))
 
 
-async def _respond(send: Any, status: int, content: bytes) -> None:
-    headers = [*JSON_HEADERS, (b"content-length", b"%d" % len(content))]
+async def _respond(send: Any, status: int, headers: Headers, content: bytes = b"") -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
 
-def _with_headers(send: Any) -> Any:
-    """Add the standard headers to a response unless it already sets them."""
+def _with_headers(send: Any, added: Headers) -> Any:
+    """Add the standard headers to a response unless it already sets them, and those of CORS."""
 
     async def send_with_headers(message: Any) -> None:
         if message["type"] == "http.response.start":
             present = {name.lower() for name, _ in message["headers"]}
+            sent = message["headers"]
+            if added:  # BentoML's own, if its CORS is on too, would repeat or contradict them
+                sent = [header for header in sent if not header[0].lower().startswith(PREFIX)]
             message["headers"] = [
-                *message["headers"],
+                *sent,
                 *(header for header in HEADERS if header[0] not in present),
+                *added,
             ]
         await send(message)
 

@@ -176,8 +176,16 @@ class PlainFirst(HttpToolsProtocol):
         self.state.on_reject(HEAD_REFUSAL.reason)
         body = HEAD_REFUSAL.body()
         head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n" + HEAD
-        self.transport.write(head + b"content-length: %d\r\n\r\n" % len(body) + body)
+        lines = [head, *self._of_origin(), b"content-length: %d\r\n\r\n" % len(body), body]
+        self.transport.write(b"".join(lines))
         self._close()
+
+    def _of_origin(self) -> list[bytes]:
+        """Return the header lines that let another origin's page read the answer."""
+        origins = self.state.origins
+        if origins is None:
+            return []
+        return [b"%s: %s\r\n" % header for header in origins.headers(self.headers or ())]
 
     def _admitted(self) -> bool:
         scope = {"headers": self.headers, "client": self.client}
@@ -203,6 +211,8 @@ class PlainFirst(HttpToolsProtocol):
             lines += [name, b": ", value, b"\r\n"]
         keep = self.parser.should_keep_alive()
         last = b"\r\n" if keep else b"connection: close\r\n\r\n"
+        if self.state.origins is not None:
+            lines += self._of_origin()
         lines += [HEAD, b"content-length: %d\r\n" % len(content), last, content]
         self.transport.write(b"".join(lines))
         if not keep:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.origins import Origins
 from service.predictor import Served
 from service.security import Guard
 from service.wire import Answer, RequestError
@@ -24,6 +25,8 @@ class State:
     ----------
     settings : Settings
     guard : Guard
+    origins : Origins, optional
+        Whose pages may read the answers; None if no other origin's may.
     served : Served, optional
         Replaced as a whole, so that each request sees one model.
     problem : str
@@ -34,6 +37,7 @@ class State:
 
     settings: Settings
     guard: Guard = field(default_factory=Guard)
+    origins: Origins | None = None
     served: Served | None = None
     problem: str = "the service is starting"
     warnings: dict[str, str] = field(default_factory=dict)

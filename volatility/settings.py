@@ -162,12 +162,14 @@ class Serving(Section, frozen=True):
     ``rate_limit``, such as ``100/second``, applies to the requests of one client address to one
     worker; empty means no limit. ``trusted_proxies`` are the addresses or networks, separated by
     commas, whose ``X-Forwarded-For`` names the client; anyone else could evade the limit by it.
+    Pages of ``allowed_origins`` may call the service from a browser.
     """
 
     max_rows: Count = 1000
     timeout_seconds: Count = 30
     rate_limit: str = ""
     trusted_proxies: str = ""
+    allowed_origins: tuple[str, ...] = ()
     max_age_hours: Positive = 168.0
 
     def __post_init__(self) -> None:
@@ -183,6 +185,27 @@ class Serving(Section, frozen=True):
                     f"trusted_proxies has {proxy.strip()!r}, which is not an address; "
                     "write `trusted_proxies: 10.0.0.2,10.1.0.0/16`"
                 )
+
+        for origin in self.allowed_origins:
+            if origin != "*" and not _is_origin(origin):
+                raise ValueError(
+                    f"allowed_origins: {origin!r} is not what a browser sends as an origin: "
+                    "write it as https://desk.example or http://localhost:5173"
+                )
+
+
+def _is_origin(text: str) -> bool:
+    """Check that a text is scheme, host in lower case and, unless it is the default, the port."""
+    try:
+        parts = urlsplit(text)
+        port = parts.port
+    except ValueError:
+        return False
+    usual = {"http": 80, "https": 443}.get(parts.scheme)
+    host = parts.netloc.removesuffix(f":{port}")
+    whole = text.isascii() and text == f"{parts.scheme}://{parts.netloc}"
+    right = re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", host) is not None
+    return bool(parts.scheme) and whole and right and (port is None or port != usual)
 
 
 class Monitoring(Section, frozen=True):

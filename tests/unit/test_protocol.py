@@ -14,6 +14,7 @@ import uvicorn
 from service import protocol as protocols
 from service.front import Front
 from service.http import application
+from service.origins import Origins
 from service.predictor import Served
 from service.security import HEADERS, Guard
 from service.state import State
@@ -210,6 +211,58 @@ def test_both_ways_give_the_same_answer(state):
     assert lasting(plain) == lasting(normal)
     assert list(plain[2]) == list(normal[2])
     assert plain[1].items() >= {k.decode(): v.decode() for k, v in HEADERS}.items()
+
+
+@pytest.mark.parametrize(
+    ("origin", "readable"),
+    [
+        ("http://localhost:5173", True),
+        ("https://desk.example", True),
+        ("https://desk.example.evil", False),
+        ("null", False),
+    ],
+)
+def test_pages_of_allowed_origins_read_the_answers_of_both_ways(state, origin, readable):
+    state.origins = Origins(["http://localhost:5173", "https://desk.example"])
+
+    async def talk(place):
+        (plain,) = await place.ask(request(origin=origin))
+        calls = list(place.behind.calls)
+        (normal,) = await place.ask(request(path="/predict?explain=false", origin=origin))
+        (large,) = await place.ask(request(origin=origin, x="y" * 70_000)[:69_000])
+        state.origins = None
+        (off,) = await place.ask(request(origin=origin))
+        return plain, calls, normal, large, off
+
+    plain, calls, normal, large, off = served(state, talk)
+    assert (calls, [a[0] for a in (plain, normal, large)]) == ([], [200, 200, 431])
+    for _, headers, _ in (plain, normal):
+        assert headers.get("access-control-allow-origin") == (origin if readable else None)
+        assert headers["vary"] == "origin"
+    # The headers of an endless head are read as far as they came.
+    assert large[1].get("access-control-allow-origin") == (origin if readable else None)
+    assert not {"vary", "access-control-allow-origin"} & set(off[1])
+
+
+@pytest.mark.parametrize("origin", ["http://localhost:5173", "https://desk.example"])
+def test_a_preflight_over_a_socket_has_no_body_and_keeps_the_connection(state, origin):
+    state.origins, state.guard = Origins([origin]), Guard("secret")
+    asked = request(b"", method="OPTIONS", origin=origin, access_control_request_method="POST")
+
+    async def talk(place):
+        async with connection(place.port) as (reader, writer):
+            writer.write(asked)
+            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), PATIENCE_SECONDS)
+            writer.write(request(origin=origin, x_api_key="secret"))
+            answer = await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
+        return head, answer, place.behind.calls
+
+    head, answer, calls = served(state, talk)
+    assert head.startswith(b"HTTP/1.1 204 ")
+    assert b"content-length" not in head.lower()
+    assert b"transfer-encoding" not in head.lower()
+    assert (answer[0], calls) == (200, ["/predict"])
+    assert answer[1]["access-control-allow-origin"] == origin
 
 
 @pytest.mark.parametrize("cuts", [(10,), (70,), (150,), (40, 80, 130), tuple(range(1, 150, 7))])
