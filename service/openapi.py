@@ -90,7 +90,7 @@ _EXPLAIN = {
 
 def document(max_rows: int) -> dict[str, Any]:
     """Return the OpenAPI document for requests of at most ``max_rows`` rows."""
-    described: dict[str, Any] = {
+    described = {
         "openapi": OPENAPI,
         "info": {"title": TITLE, "description": DESCRIPTION, "version": _installed()},
         "servers": [{"url": "."}],
@@ -108,8 +108,7 @@ def document(max_rows: int) -> dict[str, Any]:
             },
         },
     }
-    plain: dict[str, Any] = msgspec.to_builtins(described)
-    return plain
+    return msgspec.to_builtins(described)
 
 
 def _scores(max_rows: int) -> dict[str, Any]:

@@ -44,8 +44,7 @@ def schemas(max_rows: int) -> dict[str, Schema]:
 
 def example(kind: type) -> dict[str, Any]:
     """Return an object with the examples of a type's fields."""
-    shown: dict[str, Any] = _example(reference(kind))
-    return shown
+    return _example(reference(kind))
 
 
 def _complete(schema: Schema) -> None:
