@@ -12,6 +12,8 @@ import time
 import httpx
 import msgspec
 
+from service.wire import Answer, Error
+
 TIMEOUT_SECONDS = 60.0  # the service gives up after serving.timeout_seconds
 RETRY_SECONDS = 60  # how long to retry while the service answers 429 (too many requests)
 
@@ -33,38 +35,11 @@ class ClientError(ValueError):
         self.row, self.field = row, field
 
 
-class Horizon(msgspec.Struct, frozen=True):
-    """Represent the parts of a row's forecast that are kept [basis points over the horizon]."""
-
-    volatility_bps: float
-    spike_level_bps: float
-
-
-class Scores(msgspec.Struct, frozen=True):
-    """Represent the parts of a response that are kept; see ``service.wire.Answer``."""
-
-    scores: list[float]
-    spike: list[bool]
-    threshold: float
-    out_of_distribution: list[bool]
-    forecasts: list[dict[str, Horizon]]
-    model_name: str
-    model_version: str
-    model_variant: str
-    steps: list[int] = []
-
-
 class Limits(msgspec.Struct, frozen=True):
     """Represent the maximum numbers of rows and of ticks in one request."""
 
     rows: int
     ticks: int
-
-
-class _Refusal(msgspec.Struct):
-    error: str
-    row: int | None = None
-    field: str | None = None
 
 
 class Client:
@@ -116,7 +91,7 @@ class Client:
             raise self._unexpected_response() from None
         return Limits(rows, ticks)
 
-    def post(self, route: str, body: bytes) -> Scores:
+    def post(self, route: str, body: bytes) -> Answer:
         """Send rows to ``/predict`` or ticks to ``/predict/ticks``.
 
         Raises
@@ -133,7 +108,7 @@ class Client:
         if response.status_code != httpx.codes.OK:
             raise self._refused(response)
         try:
-            return msgspec.json.decode(response.content, type=Scores)
+            return msgspec.json.decode(response.content, type=Answer)
         except msgspec.MsgspecError:
             raise self._unexpected_response() from None
 
@@ -160,7 +135,7 @@ class Client:
                 else f"{self._url} requires a key: set VOLATILITY_API_KEY"
             )
         try:
-            refusal = msgspec.json.decode(response.content, type=_Refusal)
+            refusal = msgspec.json.decode(response.content, type=Error)
         except msgspec.MsgspecError:
             return self._unexpected_response(f": HTTP {response.status_code}")
         return ClientError(

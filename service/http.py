@@ -23,7 +23,7 @@ from service.openapi import document
 from service.security import DOCS_POLICY
 from service.state import State
 from service.ticks import MAX_BYTES, decode_ticks, feature_rows
-from service.wire import BYTES_PER_ROW, Answer, RequestError, decode_request, shorten
+from service.wire import BYTES_PER_ROW, Answer, Error, RequestError, decode_request, shorten
 
 DOCS = Path(__file__).parent / "docs.html"
 TICK_THREADS = 2  # tick requests processed at the same time
@@ -99,8 +99,7 @@ async def refuse(request: Request, error: Exception) -> Response:
 async def refuse_method(_: Request, error: Exception) -> Response:
     """Return a JSON error for an unsupported method."""
     assert isinstance(error, HTTPException)
-    body = {"error": error.detail, "row": None, "field": None}
-    return _json(body, error.status_code, error.headers)
+    return _json(Error(error.detail), error.status_code, error.headers)
 
 
 def application(state: State) -> Starlette:

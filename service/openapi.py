@@ -5,9 +5,13 @@ from __future__ import annotations
 import importlib.metadata
 from typing import Any
 
+import msgspec
+
 from service import openapi_examples as examples
-from service.openapi_schemas import BOOLEAN, STRING, reference, schemas
-from service.ticks import MAX_TICKS
+from service.bodies import Health, Timeout, Unavailable, Version
+from service.openapi_schemas import reference, schemas
+from service.ticks import MAX_TICKS, Ticks
+from service.wire import Answer, Error, Rows
 
 TITLE = "Crypto volatility service"
 DESCRIPTION = """\
@@ -19,49 +23,75 @@ How volatile will a symbol be over the next minutes, and how likely is a spike?
   as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. All other routes stay open.
 - Every error is JSON and names the invalid row and field where applicable.
 """
-JSON, TEXT, HTML = "application/json", "text/plain", "text/html"
+OPENAPI = "3.1.0"
+STRING = {"type": "string"}
+
+
+def _text(example: str) -> dict[str, Any]:
+    return {"text/plain": {"schema": STRING, "example": example}}
+
+
+def _content(kind: type, **shown: Any) -> dict[str, Any]:
+    """Describe JSON content with named examples."""
+    values = {name: {"value": value} for name, value in shown.items()}
+    return {"application/json": {"schema": reference(kind), "examples": values}}
+
+
+def _answer(description: str, content: dict[str, Any]) -> dict[str, Any]:
+    return {"description": description, "content": content}
+
+
+def _refusal(description: str, text: str, **place: Any) -> dict[str, Any]:
+    return _answer(description, _content(Error, refused=Error(text, **place)))
+
 
 _REFUSALS = {
-    "400": (
-        "The body is not JSON.",
-        examples.error("the body is not JSON: Input data was truncated"),
-    ),
-    "401": (
+    "400": _refusal("The body is not JSON.", "the body is not JSON: Input data was truncated"),
+    "401": _refusal(
         "The API key is missing or wrong (only if VOLATILITY_API_KEY is set).",
-        examples.error(
-            "the API key is missing or wrong: send `Authorization: Bearer KEY`",
-        ),
+        "the API key is missing or wrong: send `Authorization: Bearer KEY`",
     ),
-    "413": (
+    "413": _refusal(
         "The request has too many rows, ticks or bytes.",
-        examples.error("1001 rows are too many: at most 1000 a request"),
+        "1001 rows are too many: at most 1000 a request",
     ),
-    "415": (
+    "415": _refusal(
         "The body is compressed.",
-        examples.error("content-encoding gzip is not supported: send the body as it is"),
+        "content-encoding gzip is not supported: send the body as it is",
     ),
-    "422": (
+    "422": _refusal(
         "A row, a field or the query string is invalid; the body names it.",
-        examples.error(
-            "spread is not a finite number: leave out what is missing", row=1, field="spread"
-        ),
+        "spread is not a finite number: leave out what is missing",
+        row=1,
+        field="spread",
     ),
-    "429": (
+    "429": _refusal(
         "Too many requests from this client (only if serving.rate_limit is set).",
-        examples.error("too many requests: at most 100 per 1 second"),
+        "too many requests: at most 100 per 1 second",
     ),
-    "431": (
+    "431": _refusal(
         "The headers are too large.",
-        examples.error("the head of the request is too large: at most 65536 bytes"),
+        "the head of the request is too large: at most 65536 bytes",
     ),
-    "503": ("No model is loaded.", examples.NO_MODEL),
+    "503": _refusal("No model is loaded.", examples.UNAVAILABLE["error"]),
+    "504": _answer(
+        "The request took longer than serving.timeout_seconds.",
+        _content(Timeout, late=examples.TIMEOUT),
+    ),
+}
+_EXPLAIN = {
+    "name": "explain",
+    "in": "query",
+    "required": False,
+    "schema": {"type": "boolean", "default": False},
+    "description": "Add reasons for each row, which takes at most 1 ms per row.",
 }
 
 
 def document(max_rows: int) -> dict[str, Any]:
-    """Return the OpenAPI 3.0 document for requests of at most ``max_rows`` rows."""
-    return {
-        "openapi": "3.0.3",
+    """Return the OpenAPI document for requests of at most ``max_rows`` rows."""
+    described = {
+        "openapi": OPENAPI,
         "info": {"title": TITLE, "description": DESCRIPTION, "version": _installed()},
         "servers": [{"url": "."}],
         "tags": [
@@ -78,6 +108,7 @@ def document(max_rows: int) -> dict[str, Any]:
             },
         },
     }
+    return msgspec.to_builtins(described)
 
 
 def _scores(max_rows: int) -> dict[str, Any]:
@@ -85,7 +116,8 @@ def _scores(max_rows: int) -> dict[str, Any]:
         "/predict": _scoring(
             "Forecast from feature rows",
             f"Send up to {max_rows} rows of one symbol; a row may contain any subset of features.",
-            _content(reference("Rows"), rows=examples.ROWS),
+            _content(Rows, rows=examples.ROWS),
+            _content(Answer, scores=examples.ANSWER, explained=examples.EXPLAINED),
         ),
         "/predict/ticks": _scoring(
             "Forecast from raw ticks",
@@ -94,143 +126,104 @@ def _scores(max_rows: int) -> dict[str, Any]:
             f"warm step among the newest {max_rows} one-second steps that the ticks close. A step "
             "is warm after 300 s of ticks; features look back up to 1,800 s. With a shorter "
             "history, as in the example, the response is 422.",
-            _content(reference("Ticks"), ticks=examples.TICKS),
+            _content(Ticks, ticks=examples.TICKS),
+            _content(Answer, scores=examples.ANSWER_TICKS, explained=examples.EXPLAINED_TICKS),
         ),
     }
 
 
 def _service() -> dict[str, Any]:
+    whole = {"schema": {"type": "object"}, "examples": {"head": {"value": {"openapi": OPENAPI}}}}
     return {
         "/health": _reading(
-            "Service",
             "Return 200 only if a model is loaded and works",
+            "A model is loaded and works.",
+            _content(Health, ok=examples.HEALTH, degraded=examples.DEGRADED),
             _answer(
-                "A model is loaded and works.",
-                _content(reference("Health"), ok=examples.HEALTH, degraded=examples.DEGRADED),
-            ),
-            _answer(
-                "No working model is loaded.",
-                _content(reference("Unavailable"), none=examples.UNAVAILABLE),
+                "No working model is loaded.", _content(Unavailable, none=examples.UNAVAILABLE)
             ),
         ),
         "/version": _reading(
-            "Service",
             "Describe the serving model: forecast, training, threshold, features, packages",
-            _answer(
-                "The serving model.", _content(reference("Version"), champion=examples.VERSION)
-            ),
-            _answer(_REFUSALS["503"][0], _content(reference("Error"), none=examples.NO_MODEL)),
+            "The serving model.",
+            _content(Version, champion=examples.VERSION),
+            _REFUSALS["503"],
         ),
         "/docs": _reading(
-            "Service",
             "Show the interactive documentation",
-            _answer("The documentation page.", {HTML: {"schema": STRING}}),
+            "The documentation page.",
+            {"text/html": {"schema": STRING}},
         ),
         "/docs.json": _reading(
-            "Service",
-            "Return this document",
-            _answer(
-                "The OpenAPI 3.0 document.", _content({"type": "object"}, head={"openapi": "3.0.3"})
-            ),
+            "Return this document", "The OpenAPI 3.1 document.", {"application/json": whole}
         ),
     }
 
 
 def _infrastructure() -> dict[str, Any]:
     """Describe BentoML's own routes, whose errors are plain text."""
-    nothing = _answer("Yes; the body is empty.", _text("\n"))
+    down = _text("Service is not ready because .__is_ready__() returns False.")
+    empty = "Yes; the body is empty."
     return {
         "/metrics": _reading(
-            "Infrastructure",
             "Return metrics for Prometheus",
-            _answer("Metrics in the Prometheus text format.", _text(examples.METRICS)),
-            plain=True,
+            "Metrics in the Prometheus text format.",
+            _text(examples.METRICS),
+            ours=False,
         ),
-        "/livez": _reading(
-            "Infrastructure", "Check whether the process is alive", nothing, plain=True
-        ),
+        "/livez": _reading("Check whether the process is alive", empty, _text("\n"), ours=False),
         "/readyz": _reading(
-            "Infrastructure",
             "Check that the service is ready for requests",
-            nothing,
-            _answer(
-                "No working model is loaded.",
-                _text("Service is not ready because .__is_ready__() returns False."),
-            ),
-            plain=True,
+            empty,
+            _text("\n"),
+            _answer("No working model is loaded.", down),
+            ours=False,
         ),
     }
 
 
-def _content(schema: dict[str, Any], **shown: Any) -> dict[str, Any]:
-    """Describe JSON content with named examples."""
-    values = {name: {"value": value} for name, value in shown.items()}
-    return {JSON: {"schema": schema, "examples": values}}
-
-
-def _text(example: str) -> dict[str, Any]:
-    return {TEXT: {"schema": STRING, "example": example}}
-
-
-def _answer(description: str, content: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": content}
-
-
-def _method_refused(allowed: str, *, plain: bool = False) -> dict[str, Any]:
+def _method_refused(allowed: str, *, ours: bool = True) -> dict[str, Any]:
     text = "Method Not Allowed"
-    content = _text(text) if plain else _content(reference("Error"), refused=examples.error(text))
-    allow = {"schema": {**STRING, "example": allowed}, "description": "Supported methods."}
+    content = _content(Error, refused=Error(text)) if ours else _text(text)
+    allow = {"schema": {**STRING, "examples": [allowed]}, "description": "Supported methods."}
     return {**_answer("The method is not supported.", content), "headers": {"Allow": allow}}
 
 
-def _scoring(summary: str, description: str, body: dict[str, Any]) -> dict[str, Any]:
-    shown = {"scores": examples.ANSWER, "explained": examples.EXPLAINED}
-    if "ticks" in summary:
-        shown = {name: {**value, "steps": examples.STEPS} for name, value in shown.items()}
-    answers = _content(reference("Answer"), **shown)
+def _scoring(
+    summary: str, description: str, body: dict[str, Any], answers: dict[str, Any]
+) -> dict[str, Any]:
     return {
         "post": {
             "tags": ["Scores"],
             "summary": summary,
             "description": description,
             "security": [{}, {"bearer": []}, {"key": []}],
-            "parameters": [
-                {
-                    "name": "explain",
-                    "in": "query",
-                    "required": False,
-                    "schema": {**BOOLEAN, "default": False},
-                    "description": "Add reasons for each row, which takes at most 1 ms per row.",
-                }
-            ],
+            "parameters": [_EXPLAIN],
             "requestBody": {"required": True, "content": body},
             "responses": {
                 "200": _answer("Scores.", answers),
-                **{
-                    status: _answer(text, _content(reference("Error"), refused=example))
-                    for status, (text, example) in _REFUSALS.items()
-                },
+                **_REFUSALS,
                 "405": _method_refused("POST"),
-                "504": _answer(
-                    "The request took longer than serving.timeout_seconds.",
-                    _content(reference("Timeout"), late=examples.TIMEOUT),
-                ),
             },
         }
     }
 
 
 def _reading(
-    tag: str,
     summary: str,
-    good: dict[str, Any],
+    description: str,
+    content: dict[str, Any],
     unavailable: dict[str, Any] | None = None,
     *,
-    plain: bool = False,
+    ours: bool = True,
 ) -> dict[str, Any]:
-    responses = {"200": good, "405": _method_refused("GET, HEAD", plain=plain)}
+    responses = {
+        "200": _answer(description, content),
+        "405": _method_refused("GET, HEAD", ours=ours),
+    }
     if unavailable is not None:
         responses["503"] = unavailable
+    tag = "Service" if ours else "Infrastructure"
     return {"get": {"tags": [tag], "summary": summary, "responses": responses}}
 
 

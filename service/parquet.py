@@ -15,7 +15,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.client import ClientError, Limits, Scores
+from service.client import ClientError, Limits
+from service.wire import Answer
 from volatility.features import FEATURE_NAMES
 from volatility.records import TICK_SCHEMA, Heartbeat, encode, to_records
 from volatility.settings import Features
@@ -45,7 +46,7 @@ class Request:
     body: bytes
     records: int
     place: Callable[[int], int]
-    table: Callable[[Scores], pa.Table | None]
+    table: Callable[[Answer], pa.Table | None]
 
 
 def open_source(path: Path, limits: Limits, features: Features) -> Rows | Ticks:
@@ -106,7 +107,7 @@ class Rows:
                     return first + int(mine[row])
 
                 def table(
-                    answer: Scores,
+                    answer: Answer,
                     batch: pa.RecordBatch = batch,
                     mine: Integers = mine,
                     answers: list[tuple[Integers, pa.Table]] = answers,
@@ -200,12 +201,13 @@ class Ticks:
             def place(row: int, first: int = first) -> int:
                 return int(mine[min(first + row, len(mine) - 1)])
 
-            def table(answer: Scores, asked: int = asked) -> pa.Table:
-                if len(answer.steps) != len(answer.scores):
+            def table(answer: Answer, asked: int = asked) -> pa.Table:
+                found = answer.steps or []
+                if len(found) != len(answer.scores):
                     raise ClientError(
-                        f"{len(answer.steps)} steps got {len(answer.scores)} scores: check --url"
+                        f"{len(found)} steps got {len(answer.scores)} scores: check --url"
                     )
-                steps = np.array(answer.steps, dtype=np.int64)
+                steps = np.array(found, dtype=np.int64)
                 kept = np.flatnonzero(steps > asked * SECOND)
                 time = pa.array(steps[kept]).cast(TICK_SCHEMA.field("time").type)
                 key = {"symbol": pa.array([symbol] * len(kept), pa.string()), "time": time}
@@ -281,7 +283,7 @@ class Writer:
         self._pending, self._pending_rows = [], 0
 
 
-def _answered(key: dict[str, pa.Array], answer: Scores, kept: npt.NDArray[np.int64]) -> pa.Table:
+def _answered(key: dict[str, pa.Array], answer: Answer, kept: npt.NDArray[np.int64]) -> pa.Table:
     """Return the selected rows of a response as a table, preceded by the key columns."""
     rows = len(kept)
     names = answer.forecasts[0].keys() if answer.forecasts else ()

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import UNSET
 
+from service.bodies import Version
 from service.wire import Answer, Horizon, Quantiles, Reason, decode_rows
 from volatility import registry
 from volatility.features import FEATURE_NAMES, FEATURES
@@ -159,7 +160,7 @@ class Served:
         scores = self.bundle.score(*self.bundle.examples())
         return bool(np.all((scores >= 0.0) & (scores <= 1.0)))
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self) -> Version:
         """Return the body of ``GET /version``."""
         spec = self.bundle.specification
         inputs = set(spec.inputs)

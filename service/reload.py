@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from service.bodies import Warnings
 from service.current import folder_of, read_current
 from service.predictor import Served, load
 from service.state import State
@@ -43,7 +44,7 @@ class Reload:
         self._state, self._environment, self._metrics = state, environment, metrics
         self._folder = Path()
         self._loaded = ""
-        self._reported: dict[str, str] = {}
+        self._reported: Warnings = {}
         self._watcher: subprocess.Popen[bytes] | None = None
 
     def load_packaged(self, folder: Path) -> None:
@@ -73,7 +74,7 @@ class Reload:
     def look(self) -> None:
         """Apply the watcher's current state."""
         current = read_current(self._folder)
-        warnings: dict[str, str] = {}
+        warnings: Warnings = {}
         if current.checked and time.time() - current.checked > SILENT_SECONDS:
             warnings["registry"] = "the registry has not been queried for half a minute"
         if current.registry:
@@ -105,7 +106,7 @@ class Reload:
         self._state.warnings = warnings
         self._metrics.show_health(self._state)
         if self._state.served is None and warnings:
-            self._state.problem = "no model is loaded: " + next(iter(warnings.values()))
+            self._state.problem = f"no model is loaded: {next(iter(warnings.values()))}"
 
     def _swap(self, served: Served) -> None:
         served.warm_up()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from service.bodies import Health, Unavailable, Warnings
 from service.origins import Origins
 from service.predictor import Served
 from service.security import Guard
@@ -31,8 +32,8 @@ class State:
         Replaced as a whole, so that each request sees one model.
     problem : str
         Why no model is loaded.
-    warnings : dict of str to str
-        Problems while a model is serving, by ``registry`` or ``refused``.
+    warnings : Warnings
+        Problems while a model is serving, other than its age.
     """
 
     settings: Settings
@@ -40,7 +41,7 @@ class State:
     origins: Origins | None = None
     served: Served | None = None
     problem: str = "the service is starting"
-    warnings: dict[str, str] = field(default_factory=dict)
+    warnings: Warnings = field(default_factory=Warnings)
     on_answer: Callable[[Answer, str], None] = lambda *_: None
     on_reject: Callable[[str], None] = lambda *_: None
 
@@ -61,19 +62,20 @@ class State:
         newest = self.served.bundle.specification.train_stop / 1e9
         return (time.time() - newest) / HOUR_SECONDS
 
-    def health(self) -> tuple[int, dict[str, Any]]:
-        """Return the status and the body of ``GET /health``."""
+    def health(self) -> tuple[int, Any]:
+        """Return the status and the body of ``GET /health``: ``Health`` or ``Unavailable``."""
         served = self.served
         if served is None or not served.answers():
             error = self.problem if served is None else "the model fails its self-test"
-            return 503, {"status": "unavailable", "error": error}
-        warnings = dict(self.warnings)
+            unavailable: Unavailable = {"status": "unavailable", "error": error}
+            return 503, unavailable
+        warnings = self.warnings.copy()
         age, limit = self.age_hours(), self.settings.serving.max_age_hours
         if age > limit and not served.shipped:  # there is no newer prior to replace it
             warnings["stale"] = (
                 f"the newest training row is {age:.0f} h old; the limit is {limit:.0f} h"
             )
-        return 200, {
+        health: Health = {
             "status": "degraded" if warnings else "ok",
             "model_name": served.model.name,
             "model_version": served.model.version,
@@ -81,3 +83,4 @@ class State:
             "model_age_hours": round(age, 2),
             "warnings": warnings,
         }
+        return 200, health

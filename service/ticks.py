@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from service.wire import UNREADABLE, RequestError, bound, explain, shorten
+from service.wire import UNREADABLE, RequestError, bound, doc, explain, shorten
 from volatility.features import FEATURE_NAMES, WARM, is_warm, rows_of
 from volatility.records import Fields, Heartbeat, Record, TickError, identifier, record_of
 from volatility.settings import Features
@@ -21,11 +23,22 @@ MAX_SPAN_SECONDS = 7_200
 MAX_BYTES = 64 * 1024 * 1024
 
 
-class _Ticks(msgspec.Struct, forbid_unknown_fields=True):
-    ticks: list[Fields]
+class Tick(Fields):
+    """Represent a tick or a heartbeat of a request."""
 
 
-_decoder = msgspec.json.Decoder(_Ticks)
+class Ticks(msgspec.Struct, forbid_unknown_fields=True):
+    """Represent the body of a request for ticks of one symbol."""
+
+    ticks: Annotated[
+        list[Tick],
+        doc(
+            "Ticks and heartbeats of one symbol, in arrival order.", minItems=1, maxItems=MAX_TICKS
+        ),
+    ]
+
+
+_decoder = msgspec.json.Decoder(Ticks)
 
 
 def decode_ticks(body: bytes) -> list[Record]:

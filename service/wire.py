@@ -5,18 +5,48 @@ from __future__ import annotations
 import json
 import math
 import re
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 
-from volatility.features import FEATURE_NAMES, derive
+from volatility.features import FEATURE_NAMES, FEATURES, derive
+from volatility.models import Variant
 from volatility.units import Floats
 
 BYTES_PER_ROW = 8192  # all features by name, with 17 digits, on indented lines, take 3.6 kB
 EXPLAINED_BYTES = 1024 * 1024  # largest body searched for NaN, which takes 25 times its memory
 LONGEST_NAME = 80  # characters of the client's text repeated in an error
+
+
+def doc(description: str, *example: Any, **schema: Any) -> Meta:
+    """Return a field's description, example and further JSON schema keywords.
+
+    The keywords are not enforced by the decoder, whose errors are worded for clients instead.
+    """
+    return Meta(description=description, examples=list(example) or None, extra_json_schema=schema)
+
+
+Positive = Annotated[float, Meta(ge=0)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Time = Annotated[str, Meta(extra_json_schema={"format": "date-time"})]
+ModelName = Annotated[str, doc("Name of the model.", "crypto-vol-ml")]
+ModelVersion = Annotated[str, doc("Version of the model.", "7")]
+ModelVariant = Annotated[Variant, doc("Variant of the model that serves.", "ml")]
+_BPS = "[basis points over the horizon]"
+_QUANTILE = f"of forward volatility {_BPS}."
+
+
+class Error(msgspec.Struct, frozen=True):
+    """Represent the body of an error response."""
+
+    error: Annotated[str, doc("One-line description of the problem.")]
+    row: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        doc("Index of the invalid row or tick, counted from 0; null if not applicable."),
+    ] = None
+    field: Annotated[str | None, doc("Name of the invalid field; null if not applicable.")] = None
 
 
 class RequestError(Exception):
@@ -49,73 +79,135 @@ class RequestError(Exception):
 
     def body(self) -> bytes:
         """Return the JSON body: error, row, field."""
-        return msgspec.json.encode({"error": str(self), "row": self.row, "field": self.field})
+        return msgspec.json.encode(Error(str(self), self.row, self.field))
 
 
 class Quantiles(msgspec.Struct, frozen=True, gc=False):
     """Represent quantiles of forward volatility [basis points over the horizon]."""
 
-    p05: float
-    p25: float
-    p50: float
-    p75: float
-    p95: float
+    p05: Annotated[Positive, doc(f"Quantile 0.05 {_QUANTILE}")]
+    p25: Annotated[Positive, doc(f"Quantile 0.25 {_QUANTILE}")]
+    p50: Annotated[Positive, doc(f"Quantile 0.5 {_QUANTILE}")]
+    p75: Annotated[Positive, doc(f"Quantile 0.75 {_QUANTILE}")]
+    p95: Annotated[Positive, doc(f"Quantile 0.95 {_QUANTILE}")]
 
 
 class Horizon(msgspec.Struct, frozen=True, gc=False):
     """Represent a row's forecast over one horizon."""
 
-    volatility_bps: float
-    annualised_percent: float
+    volatility_bps: Annotated[Positive, doc(f"Expected volatility {_BPS}.")]
+    annualised_percent: Annotated[Positive, doc("Expected volatility, annualised [per cent].")]
     quantiles_bps: Quantiles
-    spike_level_bps: float
+    spike_level_bps: Annotated[
+        Positive, doc(f"Volatility from which a move counts as a spike {_BPS}.")
+    ]
+
+
+Forecasts = Annotated[
+    dict[str, Horizon],
+    doc(
+        "Forecasts keyed by horizon in seconds, for example 60s.",
+        {
+            "60s": Horizon(4.1, 29.7, Quantiles(1.2, 2.4, 3.6, 5.3, 9.2), 7.5),
+            "300s": Horizon(8.9, 28.9, Quantiles(3.6, 6.2, 8.3, 10.9, 17.1), 15.8),
+            "900s": Horizon(15.2, 28.5, Quantiles(7.5, 11.3, 14.4, 18.3, 27.4), 26.1),
+        },
+    ),
+]
 
 
 class Reason(msgspec.Struct, frozen=True):
-    """Represent a feature's contribution to a log forecast; the value is null if missing."""
+    """Represent a feature's contribution to a log forecast."""
 
-    feature: str
-    value: float | None
-    contribution: float
+    feature: Annotated[str, doc("Name of the feature.", enum=FEATURE_NAMES)]
+    value: Annotated[float | None, doc("Value [unit of the feature]; null if missing.")]
+    contribution: Annotated[
+        float,
+        doc(
+            "Contribution to the logarithm of the expected volatility over the first horizon [log "
+            "of volatility: 0.1 is about 10 % more]."
+        ),
+    ]
+
+
+_EXAMPLE_REASONS = [
+    Reason("realised_volatility_60s", 0.00012, 0.31),
+    Reason("realised_volatility_900s", 0.00006, -0.12),
+    Reason("quote_imbalance", None, 0.03),
+]
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """Represent the response to a prediction request, with fields in the order of the contract.
+    """Represent the response to a prediction request, with fields in the order of the contract."""
 
-    ``forecasts`` has one object per row, which maps horizons such as ``60s`` to a ``Horizon``.
-    ``steps`` [ns] is set for rows built from ticks, ``reasons`` if they were requested.
-    """
-
-    volatility_score: float
-    scores: list[float]
-    spike: list[bool]
-    threshold: float
-    out_of_distribution: list[bool]
-    forecasts: list[dict[str, Horizon]]
-    model_name: str
-    model_version: str
-    model_variant: str
-    version: str
-    ts: str
-    latency_ms: float
-    steps: list[int] | UnsetType = UNSET
-    reasons: list[list[Reason]] | UnsetType = UNSET
+    volatility_score: Annotated[Probability, doc("Score of the last (newest) row.", 0.93)]
+    scores: Annotated[
+        list[Probability],
+        doc(
+            "For each row, in order: probability that volatility over the first horizon reaches "
+            "the spike level.",
+            [0.93],
+        ),
+    ]
+    spike: Annotated[list[bool], doc("Whether each score reaches the threshold.", [True])]
+    threshold: Annotated[
+        Probability,
+        doc("Score from which a row counts as a spike; chosen to meet the alert budget.", 0.41),
+    ]
+    out_of_distribution: Annotated[
+        list[bool], doc("Whether each row lies outside the range of the training data.", [False])
+    ]
+    forecasts: Annotated[list[Forecasts], doc("One object per row, in order.")]
+    model_name: ModelName
+    model_version: ModelVersion
+    model_variant: ModelVariant
+    version: Annotated[str, doc("Same as model_version.", "7")]
+    ts: Annotated[Time, doc("Time of the response, UTC.", "2026-04-04T21:13:43.291Z")]
+    latency_ms: Annotated[
+        Positive, doc("Measured time from the request body to the scores [ms].", 0.2)
+    ]
+    steps: Annotated[
+        list[int] | UnsetType,
+        doc(
+            "Only for ticks: time of each row [ns since the epoch, UTC], ascending.",
+            [1775337223000000000],
+        ),
+    ] = UNSET
+    reasons: Annotated[
+        list[Annotated[list[Reason], Meta(max_length=3)]] | UnsetType,
+        doc(
+            "Only with explain=true: up to three features with the largest contributions to each "
+            "row, largest first. Features that contribute nothing are omitted.",
+            [_EXAMPLE_REASONS],
+        ),
+    ] = UNSET
 
 
 # The model treats NaN as missing, so an absent feature needs no further work.
-_Row = msgspec.defstruct(
-    "_Row",
-    [(name, float, math.nan) for name in FEATURE_NAMES],
+Row = msgspec.defstruct(
+    "Row",
+    [(f.name, Annotated[float, doc(f"{f.meaning} [{f.unit}]")], math.nan) for f in FEATURES],
     frozen=True,
     forbid_unknown_fields=True,
     gc=False,
 )
-_Rows = msgspec.defstruct(
-    "_Rows",
-    [("rows", list[_Row]), ("symbol", str | None, None)],  # type: ignore[valid-type]
-    forbid_unknown_fields=True,
-)
-_decoder = msgspec.json.Decoder(_Rows)
+
+
+class Rows(msgspec.Struct, forbid_unknown_fields=True):
+    """Represent the body of a request for rows of one symbol."""
+
+    rows: Annotated[list[Row], doc("Rows of one symbol.", minItems=1)]  # type: ignore[valid-type]
+    symbol: Annotated[
+        str | None,
+        doc(
+            "Symbol of the rows, for example BTC-USD; selects the symbol's own fit and spike "
+            "level. If omitted, the model's training symbol is used, provided it was trained on "
+            "only one. An unknown symbol is forecast with the parameters that all symbols share."
+        ),
+    ] = None
+
+
+_decoder = msgspec.json.Decoder(Rows)
 # Errors raised by the decoder; RecursionError if a skipped value is nested too deeply.
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _PLACE = re.compile(

@@ -185,7 +185,6 @@ class Serving(Section, frozen=True):
                     f"trusted_proxies has {proxy.strip()!r}, which is not an address; "
                     "write `trusted_proxies: 10.0.0.2,10.1.0.0/16`"
                 )
-
         for origin in self.allowed_origins:
             if origin != "*" and not _is_origin(origin):
                 raise ValueError(

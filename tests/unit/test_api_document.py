@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import re
 
+import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 from service import openapi_examples
+from service.bodies import Warnings
 from service.front import Front
 from service.http import application
 from service.openapi import document
+from service.openapi_schemas import BODIES, example
 from service.predictor import Served
 from service.protocol import HEAD_REFUSAL
 from service.security import Guard
 from service.state import State
+from service.wire import Answer
 from tests.bundles import small_bundle
 from tests.documents import ROOT
 from volatility.registry import RegisteredModel
@@ -58,6 +62,12 @@ def test_every_field_of_an_answer_is_described() -> None:
     table = TEXT.partition("| field | meaning |")[2].partition("\n\n")[0]
     described = re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (.*?) \|", table, re.MULTILINE)))
     assert sorted(described) == sorted(openapi_examples.EXPLAINED)
+
+
+@pytest.mark.parametrize("kind", [Answer, *BODIES])
+def test_every_example_is_valid(kind: type) -> None:
+    shown = {} if kind is Warnings else example(kind)  # a healthy service has no warnings
+    msgspec.convert(shown, kind)
 
 
 def test_every_request_is_refused_as_described(client: TestClient, state: State) -> None:

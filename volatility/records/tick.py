@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+from msgspec import Meta
 
 EARLIEST_NS = 1_230_940_800_000_000_000  # 2009-01-03: these symbols had no market before
 LATEST_NS = 4_102_444_800_000_000_000  # 2100-01-01
@@ -121,24 +122,45 @@ class Heartbeat(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
 Record = Tick | Heartbeat
 
 
-_Integer = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # range of a column
+# What ``validate`` enforces, with its own errors, is only documented here.
+_Integer = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]  # range of a column
+_Time = Annotated[int, Meta(extra_json_schema={"minimum": EARLIEST_NS, "maximum": LATEST_NS})]
+_Price = Annotated[
+    float, Meta(extra_json_schema={"minimum": LOWEST_PRICE, "maximum": HIGHEST_PRICE})
+]
+_Size = Annotated[float, Meta(extra_json_schema={"minimum": 0})]
+_Symbol = Annotated[str, Meta(extra_json_schema={"pattern": f"^{SYMBOL.pattern}$"})]
+
+
+def _doc(description: str) -> Meta:
+    return Meta(description=description)
 
 
 class Fields(msgspec.Struct, forbid_unknown_fields=True):
     """Represent either kind of record, to decode both in one pass: all prices are optional."""
 
-    symbol: str
-    time: int
-    price: float | None = None
-    bid: float | None = None
-    ask: float | None = None
-    received: _Integer | None = None
-    bid_size: float | None = None
-    ask_size: float | None = None
-    size: float | None = None
-    side: Literal["buy", "sell"] | None = None
-    sequence: _Integer | None = None
-    trade_id: _Integer | None = None
+    symbol: Annotated[_Symbol, _doc("Symbol, for example BTC-USD.")]
+    time: Annotated[_Time, _doc("Exchange time [ns since the epoch, UTC].")]
+    price: Annotated[
+        _Price | None, _doc("Last trade price [quote currency]; absent in a heartbeat.")
+    ] = None
+    bid: Annotated[_Price | None, _doc("Best bid [quote currency]; absent in a heartbeat.")] = None
+    ask: Annotated[
+        _Price | None,
+        _doc("Best ask [quote currency], at least the bid; absent in a heartbeat."),
+    ] = None
+    received: Annotated[
+        _Integer | None,
+        _doc("Arrival time [ns since the epoch, UTC], at most 60 s before the exchange time."),
+    ] = None
+    bid_size: Annotated[_Size | None, _doc("Size at the best bid [base currency].")] = None
+    ask_size: Annotated[_Size | None, _doc("Size at the best ask [base currency].")] = None
+    size: Annotated[_Size | None, _doc("Size of the last trade [base currency].")] = None
+    side: Annotated[Literal["buy", "sell"] | None, _doc("Taker side of the last trade.")] = None
+    sequence: Annotated[_Integer | None, _doc("Message sequence number assigned by the venue.")] = (
+        None
+    )
+    trade_id: Annotated[_Integer | None, _doc("Trade id assigned by the venue.")] = None
 
 
 _decoder = msgspec.json.Decoder(Fields)
