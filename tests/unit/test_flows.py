@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -170,10 +171,17 @@ def test_the_first_day_has_nothing_to_do_and_that_is_no_failure(tmp_path, monkey
     assert compacting.merge(data) == {}
 
 
+def some_features(data: Path) -> None:
+    """Create a file of feature rows, which the replaced stage does not read."""
+    path = data / "features" / "symbol=BTC-USD" / "date=2026-01-05" / "features.parquet"
+    path.parent.mkdir(parents=True)
+    path.touch()
+
+
 def test_rows_of_another_market_than_the_model_s_are_not_compared_and_that_is_no_failure(
     tmp_path, monkeypatch, caplog
 ):
-    (tmp_path / "features" / "symbol=BTC-USD").mkdir(parents=True)
+    some_features(tmp_path)
     monkeypatch.setattr(registry, "choose", lambda: Choice("1", "ml"))
 
     def drift(*_, **__):
@@ -185,7 +193,7 @@ def test_rows_of_another_market_than_the_model_s_are_not_compared_and_that_is_no
 
 
 def test_a_drift_report_that_cannot_be_made_fails_the_run(tmp_path, monkeypatch):
-    (tmp_path / "features" / "symbol=BTC-USD").mkdir(parents=True)
+    some_features(tmp_path)
     monkeypatch.setattr(registry, "choose", lambda: Choice("1", "ml"))
 
     def drift(*_, **__):
