@@ -3,6 +3,7 @@
 from volatility.streaming.log.interface import (
     DEAD_LETTER,
     LARGEST_RECORD,
+    LAYOUT,
     PREDICTIONS,
     TICKS,
     EventLog,
@@ -17,6 +18,7 @@ from volatility.streaming.log.kafka_log import KafkaLog
 __all__ = [
     "DEAD_LETTER",
     "LARGEST_RECORD",
+    "LAYOUT",
     "PREDICTIONS",
     "TICKS",
     "EventLog",

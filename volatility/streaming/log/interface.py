@@ -12,6 +12,7 @@ from typing import Protocol
 import msgspec
 
 TICKS, PREDICTIONS, DEAD_LETTER = "ticks", "predictions", "ticks.dead-letter"
+LAYOUT = "ticks.layout"
 LARGEST_RECORD = 900_000  # bytes; a broker accepts 1 MiB
 
 
@@ -94,6 +95,12 @@ class Reader(Protocol):
     def position(self, partition: int) -> int:
         """Return the offset of the next record that ``poll`` would return."""
 
+    def partition_count(self) -> int:
+        """Return how many partitions the topic has, as of a few seconds ago; 0 if unknown.
+
+        It sends no request, so it can be called between any two polls.
+        """
+
     def close(self) -> None:
         """Leave the group and free the connection."""
 
@@ -109,8 +116,11 @@ OnRevoked = Callable[[Sequence[int]], None]
 class EventLog(Protocol):
     """Store topics of ordered partitions."""
 
-    def create(self, topic: str, partitions: int) -> None:
-        """Create a topic if it does not exist."""
+    def create(self, topic: str, partitions: int, *, forever: bool = False) -> None:
+        """Create a topic if it does not exist; ``forever``: retention deletes none of it."""
+
+    def extend(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic that has fewer."""
 
     def generation(self, topic: str) -> str:
         """Return an id of this incarnation of a topic; re-creating the topic changes it.

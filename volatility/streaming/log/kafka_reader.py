@@ -23,6 +23,7 @@ from volatility.streaming.log.record_batch import Batch, BatchError, CodecError,
 # at its next heartbeat.
 SESSION_MS, HEARTBEAT_MS = 10_000, 1_000
 LEAVE_MS = 2_000
+METADATA_MS = 5_000  # until added partitions are noticed
 RETRY_SECONDS = 0.1
 FETCH_VERSION = 13  # the first that requests by topic id
 # The next record does not exist, and never will.
@@ -166,7 +167,7 @@ class KafkaReader:
             # Records compress about sixfold, so this bounds a reader's memory to about 100 MB.
             fetch_max_bytes=8 << 20,
             max_partition_fetch_bytes=1 << 20,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=METADATA_MS,
             reconnect_backoff_max_ms=1_000,
             request_timeout_ms=40_000,
             allow_auto_create_topics=False,
@@ -225,6 +226,10 @@ class KafkaReader:
     def position(self, partition: int) -> int:
         """Return the offset of the next record that ``poll`` would return."""
         return self._positions[partition]
+
+    def partition_count(self) -> int:
+        """Return how many partitions the topic has, by the consumer's newest metadata."""
+        return len(self._consumer._cluster.partitions_for_topic(self._topic) or ())
 
     def close(self) -> None:
         """Leave the group and free the connection."""

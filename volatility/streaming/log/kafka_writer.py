@@ -31,6 +31,7 @@ MOST_RECORDS = 1 << 20
 # interpreter to the caller, and adds half its length to the median latency under load.
 REST_SECONDS = 0.001
 RETRY_SECONDS = 0.1
+REFRESH_SECONDS = 5.0  # until added partitions are noticed
 FAILURES_BEFORE_WARNING = 10  # in a row; a broker that has just started refuses a few times
 CONNECT_SECONDS = 5.0
 ANSWER_MS = 20_000
@@ -136,6 +137,7 @@ class KafkaWriter:
         self._queues: dict[tuple[str, int], _PartitionQueue] = {}
         self._unrouted: dict[str, list[_Entry]] = {}  # by topic, while its partitions are unknown
         self._topics: dict[str, Topic] = {}
+        self._refreshed = time.monotonic()
         self._producer: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._run, name="kafka-writer", daemon=True)
         self._thread.start()
@@ -250,6 +252,9 @@ class KafkaWriter:
         self._client.connect(CONNECT_SECONDS)
         if self._producer is None:
             self._producer = self._new_producer()
+        if time.monotonic() - self._refreshed > REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
+            self._topics.clear()
         problem = self._route()
         requests: dict[int, list[_PartitionQueue]] = {}
         for queue in self._queues.values():

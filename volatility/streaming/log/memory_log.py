@@ -77,11 +77,23 @@ class MemoryLog:
         self._writers: list[MemoryWriter] = []
         self._paused = False
 
-    def create(self, topic: str, partitions: int) -> None:
-        """Create a topic if it does not exist."""
+    def create(self, topic: str, partitions: int, *, forever: bool = False) -> None:
+        """Create a topic if it does not exist; nothing is ever deleted from it."""
         with self._changed:
             self._topics.setdefault(topic, _Topic(partitions))
             self._move_all()
+
+    def extend(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic that has fewer."""
+        found = self._topic(topic)
+        with self._changed:
+            if partitions <= len(found.records):
+                return
+            found.records += [[] for _ in range(partitions - len(found.records))]
+            for (name, _), group in self._groups.items():
+                if name == topic:
+                    group.change()
+            self._changed.notify_all()
 
     def delete(self, topic: str) -> None:
         """Delete a topic and all of its records."""
@@ -287,6 +299,10 @@ class MemoryReader:
     def position(self, partition: int) -> int:
         """Return the offset of the next record that ``poll`` would return."""
         return self._positions[partition]
+
+    def partition_count(self) -> int:
+        """Return how many partitions the topic has; 0 if it does not exist."""
+        return len(self._log.partitions(self._topic))
 
     def close(self) -> None:
         """Leave the group."""
