@@ -24,7 +24,7 @@ from tests.logs import (
     read_all,
 )
 from tests.waiting import PATIENCE_SECONDS, until
-from volatility.streaming.log.interface import LARGEST_RECORD, LogError, Message
+from volatility.streaming.log.interface import LARGEST_RECORD, DeniedError, LogError, Message
 from volatility.streaming.log.memory_log import MemoryLog
 from volatility.streaming.log.partitioning import partition_of
 
@@ -301,3 +301,23 @@ def test_a_group_takes_added_partitions(place: Place, topic: str) -> None:
 def test_a_topic_that_is_not_there_cannot_be_extended(place: Place) -> None:
     with pytest.raises(LogError, match="`absent`"):
         place.log.extend("absent", 2)
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_writer_without_permission_ends_with_an_error_that_says_what_to_do(
+    place: Place, topic: str, hide: bool
+) -> None:
+    place.deny(topic, hide=hide)
+    writer = place.log.writer()
+    writer.append(topic, b"key", b"1")
+    with pytest.raises(DeniedError, match=rf"denies access: .*{topic}.*; allow this user "):
+        writer.flush(PATIENCE_SECONDS)
+    with pytest.raises(DeniedError, match="denies access"):
+        writer.append(topic, b"key", b"2")
+    assert writer.pending() == 0
+    assert writer.age_seconds() == 0
+    writer.close()
+    other = next(names)
+    place.log.create(other, 1)
+    append(place.log, other, 10)
+    assert len(read_all(place.log, other)) == 10, "another writer is not affected"

@@ -6,6 +6,7 @@ from volatility.streaming.log.interface import (
     LAYOUT,
     PREDICTIONS,
     TICKS,
+    DeniedError,
     EventLog,
     LogError,
     Message,
@@ -14,6 +15,7 @@ from volatility.streaming.log.interface import (
     was_deleted,
 )
 from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.streaming.log.partitioning import partition_of
 
 __all__ = [
     "DEAD_LETTER",
@@ -21,11 +23,13 @@ __all__ = [
     "LAYOUT",
     "PREDICTIONS",
     "TICKS",
+    "DeniedError",
     "EventLog",
     "KafkaLog",
     "LogError",
     "Message",
     "Reader",
     "Writer",
+    "partition_of",
     "was_deleted",
 ]

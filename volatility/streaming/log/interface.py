@@ -20,6 +20,10 @@ class LogError(Exception):
     """A request to the log failed; the one-line message says what to do."""
 
 
+class DeniedError(LogError):
+    """The broker denies access; only a change of its permissions can help."""
+
+
 class Message(msgspec.Struct, frozen=True, gc=False):
     """Represent one record read from a topic.
 
@@ -50,6 +54,8 @@ class Writer(Protocol):
         ------
         LogError
             When the queue is full or the record is too long; nothing was queued.
+        DeniedError
+            When the broker has denied a record of this writer. What was pending is dropped.
         """
 
     def pending(self) -> int:
@@ -65,6 +71,8 @@ class Writer(Protocol):
         ------
         LogError
             When some were not acknowledged in time; they stay queued.
+        DeniedError
+            As soon as the broker denies one.
         """
 
     def close(self) -> None:

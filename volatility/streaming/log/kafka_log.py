@@ -11,7 +11,7 @@ from kafka.protocol.admin import CreatePartitionsRequest, CreateTopicsRequest
 from kafka.protocol.consumer import ListOffsetsRequest
 
 from volatility.streaming.log.interface import LogError, OnAssigned, OnRevoked
-from volatility.streaming.log.kafka_client import Client, Topic
+from volatility.streaming.log.kafka_client import DENIED, Client, Topic, denied
 from volatility.streaming.log.kafka_reader import KafkaReader
 from volatility.streaming.log.kafka_writer import KafkaWriter
 
@@ -223,6 +223,8 @@ class KafkaLog:
             self._client.connect(max(0.1, deadline - time.monotonic()))
             try:
                 return ask()
+            except DENIED as error:
+                raise denied(self._servers, error) from error
             except errors.KafkaError as error:
                 lasting = not isinstance(error, errors.RetriableError)
                 if lasting or time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.consumer import FetchRequest
 
 from volatility.streaming.log.interface import LogError, Message, OnAssigned, OnRevoked
-from volatility.streaming.log.kafka_client import DIRECT
+from volatility.streaming.log.kafka_client import DENIED, DIRECT, denied
 from volatility.streaming.log.record_batch import Batch, BatchError, CodecError, decode
 
 # A dead member's partitions move when its session times out; a live member learns of a rebalance
@@ -151,7 +151,7 @@ class KafkaReader:
         topic_id: str,
         group: str | None = None,
     ) -> None:
-        self._topic, self._topic_id = topic, topic_id
+        self._servers, self._topic, self._topic_id = servers, topic, topic_id
         self._positions: dict[int, int] = {}
         self._consumer = KafkaConsumer(
             bootstrap_servers=servers.split(","),
@@ -204,6 +204,8 @@ class KafkaReader:
             if error.__cause__ is not None and not isinstance(error.__cause__, errors.KafkaError):
                 raise error.__cause__ from None  # one of our callbacks failed
             self._require_same_topic()
+            if isinstance(error, DENIED):
+                raise denied(self._servers, error) from error
             if not _is_transient(error):
                 raise LogError(self._explain(error)) from error
             time.sleep(min(RETRY_SECONDS, timeout_seconds))
