@@ -14,7 +14,8 @@ from volatility.records import Record, Tick, TickError, decode, encode
 from volatility.settings import Settings
 from volatility.streaming import metrics
 from volatility.streaming.dead_letter import send_to_dead_letter
-from volatility.streaming.log import DEAD_LETTER, TICKS, EventLog, LogError, Writer
+from volatility.streaming.layout import note
+from volatility.streaming.log import DEAD_LETTER, TICKS, DeniedError, EventLog, LogError, Writer
 from volatility.streaming.sources import (
     GAP_REASONS,
     Arrived,
@@ -95,6 +96,8 @@ class Ingest:
         symbol = record.symbol
         try:
             self._writer.append(TICKS, symbol.encode(), encode(record))
+        except DeniedError:
+            raise  # no later record will be taken, either
         except LogError:
             start, _, count = self._lost.get(symbol, (record.time, 0, 0))
             self._lost[symbol] = (start, record.time, count + 1)
@@ -111,6 +114,8 @@ class Ingest:
     def _send_rejected(self, event: Rejected) -> None:
         try:
             send_to_dead_letter(self._writer, None, event.raw, event.reason)
+        except DeniedError:
+            raise
         except LogError:
             metrics.dropped_ticks.inc()
 
@@ -175,6 +180,7 @@ def run(
     writer = log.writer()
     work = Ingest(writer, lake, statistics)
     try:
+        note(log, writer)
         asyncio.run(_pump(work, events, writer if patient else None, stopped))
         work.finish()
     finally:
@@ -188,7 +194,7 @@ def last_records(log: EventLog) -> list[Record]:
         return []
     starts, ends = log.start_offsets(TICKS), log.end_offsets(TICKS)
     offsets = {p: max(starts[p], end - LAST_RECORDS) for p, end in ends.items() if end > starts[p]}
-    found: dict[tuple[str, type], Record] = {}
+    found: dict[tuple[str, type], tuple[int, Record]] = {}
     if not offsets:
         return []
     reader = log.reader(TICKS, offsets)
@@ -198,12 +204,15 @@ def last_records(log: EventLog) -> list[Record]:
             for message in reader.poll(LAST_RECORDS, MEASURE_SECONDS):
                 with suppress(TickError):
                     record = decode(message.value, message.time_ns)
-                    found[record.symbol, type(record)] = record
+                    kind = record.symbol, type(record)
+                    # By arrival: added partitions may have moved the symbol to another.
+                    if kind not in found or found[kind][0] <= message.time_ns:
+                        found[kind] = message.time_ns, record
             if time.monotonic() > deadline:
                 raise LogError("cannot read topic ticks; check that the broker is running")
     finally:
         reader.close()
-    return sorted(found.values(), key=lambda record: record.time)
+    return sorted((record for _, record in found.values()), key=lambda record: record.time)
 
 
 async def _pump(
