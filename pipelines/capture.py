@@ -8,7 +8,7 @@ from pathlib import Path
 from prefect import get_run_logger
 
 from pipelines.common import step
-from pipelines.state import FOLDER, add_rows
+from pipelines.state import FOLDER, add_deleted, add_rows
 from pipelines.watch import watched
 from volatility.settings import environment
 from volatility.streaming import capture_topic, metrics
@@ -25,7 +25,7 @@ def capture_to_end(topic: str, data: Path | str, timeout_seconds: float = TIMEOU
     without records is not an error: the alert NoTicks reports missing ticks.
     """
     deadline = time.monotonic() + timeout_seconds
-    before = _written(topic)
+    before, gone = _count("rows_written", topic), _count("deleted_records", topic)
     log = KafkaLog(environment().kafka_bootstrap_servers)
     try:
         if not log.partitions(topic):
@@ -34,9 +34,10 @@ def capture_to_end(topic: str, data: Path | str, timeout_seconds: float = TIMEOU
         return capture_topic(log, topic, folder, stopped=lambda: time.monotonic() > deadline)
     finally:
         log.close()
-        rows = _written(topic) - before  # also if it failed half-way
+        rows = _count("rows_written", topic) - before  # also if it failed half-way
         if rows:
             add_rows(Path(data) / FOLDER, topic, rows)
+        add_deleted(Path(data) / FOLDER, topic, _count("deleted_records", topic) - gone)
 
 
 capture_step = step("capture a topic", DESCRIPTION)(capture_to_end)
@@ -50,8 +51,8 @@ def capture(data: str = "data") -> dict[str, int]:
     return rows
 
 
-def _written(topic: str) -> int:
-    count = metrics.registry.get_sample_value("volatility_rows_written_total", {"topic": topic})
+def _count(name: str, topic: str) -> int:
+    count = metrics.registry.get_sample_value(f"volatility_{name}_total", {"topic": topic})
     return int(count or 0)
 
 

@@ -19,7 +19,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from pipelines.lag import Watch
-from pipelines.state import FOLDER, FlowState, flow_state, rows_written
+from pipelines.state import FOLDER, FlowState, flow_state, records_deleted, rows_written
 
 LIVE = {
     "qlike": ("volatility_live_qlike", "QLIKE of live forecasts over the first horizon."),
@@ -53,7 +53,14 @@ class Monitor(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield every gauge; an unreadable file only affects its own series."""
         unreadable = 0
-        for part in (self._of_flows, self._of_drift, self._of_performance, self._of_rows):
+        parts = (
+            self._of_flows,
+            self._of_drift,
+            self._of_performance,
+            self._of_rows,
+            self._of_deleted,
+        )
+        for part in parts:
             metrics, failures = part()
             unreadable += failures
             yield from (metric for metric in metrics if metric.samples)
@@ -149,6 +156,19 @@ class Monitor(Collector):
         except UNREADABLE:
             return [], 1
         return [rows], 0
+
+    def _of_deleted(self) -> tuple[list[Metric], int]:
+        deleted = CounterMetricFamily(
+            "volatility_deleted_records",
+            "Records that Kafka deleted before the capture flow had read them.",
+            labels=["topic"],
+        )
+        try:
+            for topic, count in records_deleted(self._data / FOLDER).items():
+                deleted.add_metric([topic], count)
+        except UNREADABLE:
+            return [], 1
+        return [deleted], 0
 
     def _of_lag(self) -> Iterator[Metric]:
         newest = self._lag.newest

@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 FOLDER = "monitor"  # in the data folder
 ROWS = "rows_written.json"
+DELETED = "records_deleted.json"
 
 
 class FlowState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -75,15 +76,15 @@ def flow_state(folder: Path, flow: str) -> FlowState | None:
 
 def add_rows(folder: Path, topic: str, rows: int) -> None:
     """Add to the number of rows that capture has written for a topic."""
-    make_folder(folder)
-    with locked(folder):
-        try:
-            counts = rows_written(folder)
-        except (OSError, msgspec.DecodeError) as error:
-            logger.warning("%s is damaged, counting from 0 again: %s", folder / ROWS, error)
-            counts = {}
-        counts[topic] = counts.get(topic, 0) + rows
-        write_whole(folder / ROWS, msgspec.json.encode(counts))
+    _add(folder / ROWS, topic, rows)
+
+
+def add_deleted(folder: Path, topic: str, records: int) -> None:
+    """Add to the number of records of a topic that were deleted before they were captured.
+
+    Adding 0 starts the count: Prometheus sees no increase in the first value of a series.
+    """
+    _add(folder / DELETED, topic, records)
 
 
 def rows_written(folder: Path) -> dict[str, int]:
@@ -94,7 +95,29 @@ def rows_written(folder: Path) -> dict[str, int]:
     OSError, msgspec.DecodeError
         When the file cannot be read.
     """
-    path = folder / ROWS
+    return _read_counts(folder / ROWS)
+
+
+def records_deleted(folder: Path) -> dict[str, int]:
+    """Read the records deleted before capture by topic, like ``rows_written``."""
+    return _read_counts(folder / DELETED)
+
+
+def _add(path: Path, topic: str, number: int) -> None:
+    make_folder(path.parent)
+    with locked(path.parent):
+        try:
+            counts = _read_counts(path)
+        except (OSError, msgspec.DecodeError) as error:
+            logger.warning("%s is damaged, counting from 0 again: %s", path, error)
+            counts = {}
+        before = counts.get(topic)
+        if number or before is None:
+            counts[topic] = (before or 0) + number
+            write_whole(path, msgspec.json.encode(counts))
+
+
+def _read_counts(path: Path) -> dict[str, int]:
     return _counts.decode(path.read_bytes()) if path.exists() else {}
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from kafka import KafkaAdminClient
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from tests.waiting import PATIENCE_SECONDS
 from volatility.streaming.log.interface import EventLog, Message, Reader
@@ -24,6 +25,8 @@ class Place(Protocol):
 
     def delete(self, topic: str) -> None: ...
 
+    def deny(self, topic: str, *, hide: bool) -> None: ...
+
 
 class InMemory:
     def __init__(self) -> None:
@@ -31,6 +34,9 @@ class InMemory:
 
     def delete(self, topic: str) -> None:
         self.log.delete(topic)
+
+    def deny(self, topic: str, *, hide: bool) -> None:  # noqa: ARG002  in memory all is one
+        self.log.deny(topic)
 
 
 class InKafka:
@@ -46,6 +52,18 @@ class InKafka:
             admin.close()
         while self.log.partitions(topic):
             time.sleep(0.05)
+
+    def deny(self, topic: str, *, hide: bool) -> None:
+        """Forbid writing to a topic, and with `hide` even to ask about it."""
+        at = ResourcePattern(ResourceType.TOPIC, topic)
+        allowed = [] if hide else [ACLOperation.DESCRIBE]
+        rules = [(ACLOperation.WRITE, ACLPermissionType.DENY)]
+        rules += [(operation, ACLPermissionType.ALLOW) for operation in allowed]
+        admin = KafkaAdminClient(bootstrap_servers=self.servers)
+        try:
+            admin.create_acls([ACL("User:ANONYMOUS", "*", *rule, at) for rule in rules])
+        finally:
+            admin.close()
 
 
 def append(log: EventLog, topic: str, count: int, keys: int = 10, start: int = 0) -> None:

@@ -24,8 +24,9 @@ from tests.logs import (
     read_all,
 )
 from tests.waiting import PATIENCE_SECONDS, until
-from volatility.streaming.log.interface import LARGEST_RECORD, LogError
+from volatility.streaming.log.interface import LARGEST_RECORD, DeniedError, LogError, Message
 from volatility.streaming.log.memory_log import MemoryLog
+from volatility.streaming.log.partitioning import partition_of
 
 names = (f"topic-{number}" for number in itertools.count())
 
@@ -239,3 +240,84 @@ def test_an_error_in_a_callback_reaches_the_caller(place: Place, topic: str) -> 
     with pytest.raises(RuntimeError, match="no state for these"):
         read(reader, 1)
     reader.close()
+
+
+@pytest.mark.parametrize("more", [5, 8])
+def test_partitions_can_be_added_and_writers_and_readers_see_them(
+    place: Place, topic: str, more: int
+) -> None:
+    writer = place.log.writer()
+    reader = place.log.reader(topic, place.log.start_offsets(topic))
+    for number in range(100):
+        writer.append(topic, b"key-%d" % number, b"%d" % number)
+    writer.flush(PATIENCE_SECONDS)
+    assert len(read(reader, 100)) == 100
+    assert reader.partition_count() == 4
+    place.log.extend(topic, more)
+    place.log.extend(topic, 3)  # it has more already: nothing happens
+    assert place.log.partitions(topic) == tuple(range(more))
+
+    def noticed() -> bool:
+        reader.poll(100, 0.1)
+        return reader.partition_count() == more
+
+    until(noticed, "the reader sees the new partitions")
+    assert reader.assignment() == (0, 1, 2, 3), "whoever opened it chooses"
+
+    def used() -> bool:
+        for number in range(100):
+            writer.append(topic, b"key-%d" % number, b"%d" % number)
+        writer.flush(PATIENCE_SECONDS)
+        return min(place.log.end_offsets(topic).values()) > 0
+
+    until(used, "the writer uses the new partitions", pause_seconds=0.5)
+    writer.close()
+    reader.close()
+    newest = {message.key: message for message in sorted(read_all(place.log, topic), key=_time)}
+    assert {key: m.partition for key, m in newest.items()} == {
+        key: partition_of(key, more) for key in newest if key is not None
+    }
+
+
+def _time(message: Message) -> int:
+    return message.time_ns
+
+
+def test_a_group_takes_added_partitions(place: Place, topic: str) -> None:
+    ledger = Ledger()
+    ledger.positions = dict.fromkeys(range(6), 0)
+    member = Member(place, topic, ledger)
+    append(place.log, topic, 100)
+    until(lambda: len(member.found) == 100, "the first partitions are read")
+    place.log.extend(topic, 6)
+    until(lambda: member.reader.assignment() == tuple(range(6)), "the new ones are assigned")
+    append(place.log, topic, 400, keys=100, start=100)
+    until(lambda: len(member.found) == 500, "all is read")
+    member.stop()
+    assert ledger.problems == []
+    assert {message.partition for message in member.found} == set(range(6))
+
+
+def test_a_topic_that_is_not_there_cannot_be_extended(place: Place) -> None:
+    with pytest.raises(LogError, match="`absent`"):
+        place.log.extend("absent", 2)
+
+
+@pytest.mark.parametrize("hide", [False, True])
+def test_a_writer_without_permission_ends_with_an_error_that_says_what_to_do(
+    place: Place, topic: str, hide: bool
+) -> None:
+    place.deny(topic, hide=hide)
+    writer = place.log.writer()
+    writer.append(topic, b"key", b"1")
+    with pytest.raises(DeniedError, match=rf"denies access: .*{topic}.*; allow this user "):
+        writer.flush(PATIENCE_SECONDS)
+    with pytest.raises(DeniedError, match="denies access"):
+        writer.append(topic, b"key", b"2")
+    assert writer.pending() == 0
+    assert writer.age_seconds() == 0
+    writer.close()
+    other = next(names)
+    place.log.create(other, 1)
+    append(place.log, other, 10)
+    assert len(read_all(place.log, other)) == 10, "another writer is not affected"

@@ -22,7 +22,13 @@ from volatility.streaming import metrics
 from volatility.streaming.capture import Capture, Rotation, capture_topic
 from volatility.streaming.decoding import decode_ticks
 from volatility.streaming.history import RewrittenError
-from volatility.streaming.log.interface import DEAD_LETTER, LARGEST_RECORD, TICKS, LogError
+from volatility.streaming.log.interface import (
+    DEAD_LETTER,
+    LARGEST_RECORD,
+    TICKS,
+    DeniedError,
+    LogError,
+)
 from volatility.streaming.log.memory_log import MemoryLog
 
 
@@ -306,6 +312,15 @@ def test_a_full_disk_ends_a_run_that_does_not_follow(
         with pytest.raises(LakeError, match="free some space"):
             capture_topic(log, TICKS, tmp_path)
     assert capture_topic(log, TICKS, tmp_path) == 300
+
+
+def test_without_permission_for_dead_letters_a_capture_that_follows_ends(tmp_path: Path) -> None:
+    log = filled(20)
+    log.deny(DEAD_LETTER)
+    writer = log.writer()
+    writer.append(TICKS, b"A", b"no tick")
+    with pytest.raises(DeniedError, match=f"`{DEAD_LETTER}`"):
+        capture_topic(log, TICKS, tmp_path, follow=True, rotation=Rotation(rows=1))
 
 
 def test_no_topic_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ from tests.documents import (
 )
 from volatility.cli import main as cli
 from volatility.settings import Environment, Schedules, Settings
-from volatility.streaming.log import DEAD_LETTER, PREDICTIONS, TICKS
+from volatility.streaming.log import DEAD_LETTER, LAYOUT, PREDICTIONS, TICKS
 
 DOCS = ROOT / "docs"
 
@@ -245,7 +245,7 @@ def test_what_a_role_owns_is_there() -> None:
     assert len(roles) == 6
     for role in roles:
         owned = role.partition("**Owns**")[2].partition("- **")[0]
-        others = {TICKS, PREDICTIONS, DEAD_LETTER, *Settings.__struct_fields__}
+        others = {TICKS, LAYOUT, PREDICTIONS, DEAD_LETTER, *Settings.__struct_fields__}
         names = [name for name in re.findall(r"`([\w./-]+)`", owned) if name not in others]
         assert names
         for name in names:

@@ -4,7 +4,15 @@ from pathlib import Path
 
 import pytest
 
-from pipelines.state import FlowState, add_rows, finished, flow_state, rows_written
+from pipelines.state import (
+    FlowState,
+    add_deleted,
+    add_rows,
+    finished,
+    flow_state,
+    records_deleted,
+    rows_written,
+)
 
 
 def end(folder: Path, *, succeeded: bool, now: float) -> None:
@@ -29,10 +37,13 @@ def test_a_failure_keeps_the_last_success_and_the_other_way_round(tmp_path: Path
 def test_a_damaged_file_is_written_anew(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "train.json").write_bytes(content)
     (tmp_path / "rows_written.json").write_bytes(content)
+    (tmp_path / "records_deleted.json").write_bytes(content)
     end(tmp_path, succeeded=True, now=1.0)
     add_rows(tmp_path, "ticks", 5)
+    add_deleted(tmp_path, "ticks", 0)
     assert flow_state(tmp_path, "train") == FlowState("completed", 2.0, last_success=1.0)
     assert rows_written(tmp_path) == {"ticks": 5}
+    assert records_deleted(tmp_path) == {"ticks": 0}
 
 
 def test_rows_add_up_by_topic(tmp_path: Path) -> None:

@@ -21,9 +21,10 @@ from pipelines import performance as measuring
 from pipelines import train as training
 from pipelines.common import transient
 from pipelines.deployments import FLOWS
-from pipelines.state import rows_written
+from pipelines.state import records_deleted, rows_written
 from pipelines.watch import note
 from tests.live import live_model, prediction
+from tests.short_log import ShortLog
 from volatility import registry, stages
 from volatility.evaluation import DriftError, Evidence, TooFewRowsError, Verdict
 from volatility.lake.lake import Lake, LakeError
@@ -75,6 +76,25 @@ def test_a_topic_is_captured_to_its_end_and_once(log, tmp_path):
     assert capturing.capture_to_end("ticks", tmp_path) == 5
     assert offsets(tmp_path / "ticks") == list(range(25))
     assert rows_written(tmp_path / "monitor") == {"ticks": 25}
+
+
+@pytest.mark.parametrize(("kept", "lost"), [(25, 5), (40, 20)])
+def test_records_deleted_before_capture_are_counted_for_the_monitor(
+    kept, lost, tmp_path, monkeypatch
+):
+    log = ShortLog()
+    monkeypatch.setattr(capturing, "KafkaLog", lambda *_: log)
+    monkeypatch.setattr(log, "close", lambda: None)
+    fill(log, 20)
+    (partition,) = (part for part, end in log.end_offsets("ticks").items() if end)
+    capturing.capture_to_end("ticks", tmp_path)
+    assert records_deleted(tmp_path / "monitor") == {"ticks": 0}, "Prometheus needs a start"
+    fill(log, 20)
+    log.forget(partition, kept)
+    with pytest.raises(LogError, match=f"{lost} records had been deleted"):
+        capturing.capture_to_end("ticks", tmp_path)
+    capturing.capture_to_end("ticks", tmp_path)
+    assert records_deleted(tmp_path / "monitor") == {"ticks": lost}
 
 
 def test_capture_that_runs_out_of_time_ends_whole_and_goes_on_later(log, tmp_path):

@@ -18,7 +18,7 @@ from volatility.settings import Settings
 from volatility.streaming import ingest
 from volatility.streaming import metrics as metrics_module
 from volatility.streaming.ingest import Ingest, last_records, run, source_of
-from volatility.streaming.log.interface import DEAD_LETTER, TICKS, LogError
+from volatility.streaming.log.interface import DEAD_LETTER, TICKS, DeniedError, LogError
 from volatility.streaming.log.memory_log import MemoryLog
 from volatility.streaming.sources.events import (
     Arrived,
@@ -337,3 +337,19 @@ def test_the_command_line_names_a_source(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="needs --path"):
         source_of("replay", Settings(), **options)
+
+
+@pytest.mark.parametrize("patient", [False, True])
+@pytest.mark.parametrize("topic", [TICKS, DEAD_LETTER])
+def test_a_log_that_denies_access_ends_ingest(
+    lake: Lake, topic: str, patient: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither counts it each record as dropped, nor waits for room in the queue."""
+    monkeypatch.setattr(ingest, "PATIENT_RECORDS", 0)
+    log = MemoryLog()
+    log.deny(topic)
+    before = counter("dropped_ticks")
+    bad: list[Event] = [Rejected("bad price", b"bad")]
+    with pytest.raises(DeniedError, match=f"denies access: topic `{topic}`"):
+        run(log, given([arrivals(20), bad, arrivals(20)]), lake, partitions=2, patient=patient)
+    assert counter("dropped_ticks") == before

@@ -11,7 +11,7 @@ from prometheus_client import generate_latest
 
 from pipelines.lag import Lag, Watch, look
 from pipelines.monitor import Monitor, registry_of
-from pipelines.state import FOLDER, add_rows, finished
+from pipelines.state import FOLDER, add_deleted, add_rows, finished
 from tests.waiting import until
 from volatility.records.tick import Tick, encode
 from volatility.streaming.capture import capture_topic
@@ -139,6 +139,15 @@ def test_rows_written(house: House) -> None:
     assert house.gauges()['volatility_rows_written_total{topic="ticks"}'] == 5.0
 
 
+def test_records_deleted_before_capture(house: House) -> None:
+    for records in (0, 3, 0, 4):
+        add_deleted(house.data / FOLDER, "ticks", records)
+    add_deleted(house.data / FOLDER, "predictions", 0)
+    found = house.gauges()
+    assert found['volatility_deleted_records_total{topic="ticks"}'] == 7.0
+    assert found['volatility_deleted_records_total{topic="predictions"}'] == 0.0, "0 is a start"
+
+
 @pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"models": "x"}', '"text"', "7"])
 def test_damaged_files_cost_their_own_series_alone_and_are_counted(
     house: House, content: str
@@ -146,10 +155,11 @@ def test_damaged_files_cost_their_own_series_alone_and_are_counted(
     finished(house.data / FOLDER, "train", succeeded=True, now=10.0, duration_seconds=3.0)
     (house.data / FOLDER / "capture.json").write_text(content)
     (house.data / FOLDER / "rows_written.json").write_text(content)
+    (house.data / FOLDER / "records_deleted.json").write_text(content)
     house.write("drift", content)
     house.write("performance", content)
     found = house.gauges()
-    assert found["volatility_monitor_unreadable_files"] == 4.0
+    assert found["volatility_monitor_unreadable_files"] == 5.0
     assert found['volatility_flow_failed{flow="train"}'] == 0.0
     assert {name.split("{")[0] for name in found} - ALWAYS == {
         "volatility_flow_last_success_timestamp_seconds",

@@ -427,7 +427,7 @@ def test_errors_say_what_to_do(log: MemoryLog) -> None:
     with pytest.raises(LogError, match="volatility ingest"):
         Scorer(MemoryLog(), Given(v1=0))  # type: ignore[arg-type]
     log.create(PREDICTIONS, 3)
-    with pytest.raises(LogError, match="delete the topic predictions"):
+    with pytest.raises(LogError, match="add partitions to ticks"):
         Scorer(log, Given(v1=0))  # type: ignore[arg-type]
 
 

@@ -65,11 +65,12 @@ class BrokerError(Exception):
 
 
 class Broker(msgspec.Struct, frozen=True):
-    """Represent a broker: its data folder, and its two ports on 127.0.0.1."""
+    """Represent a broker: its data folder, its two ports on 127.0.0.1, and further settings."""
 
     data: Path = DATA
     port: int = 9092
     controller_port: int = 9093
+    properties: str = ""
 
     @property
     def servers(self) -> str:
@@ -177,7 +178,8 @@ def prepare(broker: Broker) -> list[str]:
         broker.config,
         PROPERTIES.format(
             host=HOST, port=broker.port, controller_port=broker.controller_port, logs=logs
-        ),
+        )
+        + broker.properties,
     )
     base = [java, f"-Dlog4j2.configurationFile={TOOLS / 'log4j2.properties'}", "-cp", f"{jars}/*"]
     if not (logs / "meta.properties").exists():

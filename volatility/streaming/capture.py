@@ -22,9 +22,12 @@ from volatility.streaming.dead_letter import send_to_dead_letter
 from volatility.streaming.decoding import Decode, decode_predictions, decode_ticks
 from volatility.streaming.distinct import Distinct
 from volatility.streaming.history import History, RewrittenError, mark_of
+from volatility.streaming.layout import Layout
 from volatility.streaming.log import (
     DEAD_LETTER,
     PREDICTIONS,
+    TICKS,
+    DeniedError,
     EventLog,
     LogError,
     Message,
@@ -110,6 +113,7 @@ class Capture:
         self._reader: Reader
         self._stale = False  # the reader's topic no longer exists
         self.history = History(log, topic, lake)
+        self._layout = Layout(log) if topic == TICKS else None
         self._open()
 
     @property
@@ -154,12 +158,16 @@ class Capture:
                 buffer.messages.append(message)
             rows += self._rotate(follow, stopped)
             owned = self._reader.assignment()  # in a group, empty until all members have joined
-            done = ends and owned and all(self._reader.position(p) >= ends[p] for p in owned)
+            done = ends and owned and all(self._reader.position(p) >= ends.get(p, 0) for p in owned)
             if done and not follow:
                 rows += self._rotate(follow, stopped, everything=True)
                 if not self._stale:
                     self._note_positions()
                     break
+            if follow and self._group is None and self._reader.partition_count() > len(owned):
+                logger.info("partitions were added to topic %s: capturing them too", self._topic)
+                rows += self._rotate(follow, stopped, everything=True)
+                self._stale = True
         return rows + sum(self._write(p) for p in list(self._buffers))
 
     def close(self) -> None:
@@ -205,7 +213,7 @@ class Capture:
                 result = act()
             except (LakeError, LogError) as error:
                 metrics.capture_errors.inc()
-                if not follow or isinstance(error, RewrittenError):
+                if not follow or isinstance(error, (RewrittenError, DeniedError)):
                     raise
                 if not waited:
                     logger.error("capture paused: %s", error)
@@ -224,6 +232,11 @@ class Capture:
             return 0
         messages = buffer.messages
         table, rejected = self._decode(messages, partition)
+        if self._layout:
+            if self._reader.partition_count() > self._layout.count:
+                self._layout.refresh()
+            table, astray = self._layout.split(table, messages, partition)
+            rejected += astray
         if rejected:
             self._send_rejected(rejected)
         if self._distinct:

@@ -39,6 +39,7 @@ class History:
     def __init__(self, log: EventLog, topic: str, lake: Lake) -> None:
         self._log, self._topic, self._lake = log, topic, lake
         self.deleted = 0
+        metrics.deleted_records.labels(topic)  # start at 0: an alert sees increases only
 
     def continue_at(self, source: str, partition: int) -> int:
         """Return the first offset missing in the lake, or the first that the log still has.
@@ -73,6 +74,7 @@ class History:
             self._lake.record_gap(symbol, since, max(since, until), DELETED, **detail)
         if wanted:  # a lake that begins later than its log has lost nothing
             self.deleted += kept - wanted
+            metrics.deleted_records.labels(self._topic).inc(kept - wanted)
             self._lake.advance(source, partition, kept - 1)
 
     def _compare(self, source: str, partition: int, wanted: int) -> None:

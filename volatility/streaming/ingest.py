@@ -24,7 +24,16 @@ from volatility.records import Record, Tick, TickError, decode, encode
 from volatility.settings import Settings
 from volatility.streaming import metrics
 from volatility.streaming.dead_letter import send_to_dead_letter
-from volatility.streaming.log import DEAD_LETTER, TICKS, EventLog, LogError, Message, Writer
+from volatility.streaming.layout import note
+from volatility.streaming.log import (
+    DEAD_LETTER,
+    TICKS,
+    DeniedError,
+    EventLog,
+    LogError,
+    Message,
+    Writer,
+)
 from volatility.streaming.sources import (
     GAP_REASONS,
     Arrived,
@@ -126,6 +135,8 @@ class Ingest:
         try:
             headers = () if self.records % MARK_EVERY else self._mark
             self._writer.append(TICKS, symbol.encode(), encode(record), headers)
+        except DeniedError:
+            raise  # no later record will be taken, either
         except LogError:
             start, _, count = self._lost.get(symbol, (record.time, 0, 0))
             self._lost[symbol] = (start, record.time, count + 1)
@@ -142,6 +153,8 @@ class Ingest:
     def _send_rejected(self, event: Rejected) -> None:
         try:
             send_to_dead_letter(self._writer, None, event.raw, event.reason)
+        except DeniedError:
+            raise
         except LogError:
             metrics.dropped_ticks.inc()
 
@@ -223,6 +236,7 @@ def run(
     writer = log.writer()
     work = Ingest(writer, lake, statistics, market)
     try:
+        note(log, writer)
         asyncio.run(_pump(work, events, writer if patient else None, stopped))
         work.finish()
     finally:
@@ -232,12 +246,15 @@ def run(
 
 def last_records(log: EventLog) -> list[Record]:
     """Read the last tick and the last heartbeat of each symbol from the end of the log."""
-    found: dict[tuple[str, type], Record] = {}
+    found: dict[tuple[str, type], tuple[int, Record]] = {}
     for message in _last_messages(log):
         with suppress(TickError):
             record = decode(message.value, message.time_ns)
-            found[record.symbol, type(record)] = record
-    return sorted(found.values(), key=lambda record: record.time)
+            kind = record.symbol, type(record)
+            # By arrival: added partitions may have moved the symbol to another.
+            if kind not in found or found[kind][0] <= message.time_ns:
+                found[kind] = message.time_ns, record
+    return sorted((record for _, record in found.values()), key=lambda record: record.time)
 
 
 def check_topic(log: EventLog, market: Market) -> None:

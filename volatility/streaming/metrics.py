@@ -25,11 +25,17 @@ def _histogram(name: str, text: str, *labels: str) -> Histogram:
 
 ticks = _counter("ticks", "Ticks ingested.", "symbol")
 rejected_ticks = _counter("rejected_ticks", "Messages that are not valid ticks.")
+misplaced_ticks = _counter(
+    "misplaced_ticks", "Ticks on another partition than their symbol's, which are not scored."
+)
 late_ticks = _counter("late_ticks", "Ticks for a step that was already closed.", "symbol")
 duplicate_ticks = _counter("duplicate_ticks", "Ticks received twice.")
 gaps = _counter("gaps", "Gaps in the received data.", "reason")
 lost_messages = _counter(
     "lost_messages", "Messages known to be lost, on the wire or before capture."
+)
+deleted_records = _counter(
+    "deleted_records", "Records that the log deleted before they were captured.", "topic"
 )
 reconnects = _counter("reconnects", "Reconnections to the exchange.")
 missing_symbols = _gauge(

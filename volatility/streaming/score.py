@@ -6,6 +6,10 @@ process that starts, or takes over a partition, reads the last prediction, repla
 ``resume`` without emitting, and continues right after ``closed``. So no step is skipped, none is
 scored with cold windows, and, because windows forget exactly, the results are bit-identical.
 
+A symbol is scored on its own partition only. When partitions are added to ``ticks``, the scorer
+adds them to ``predictions``, starts again, and holds the predictions of symbols that have moved
+until the records on their new partition fill their windows.
+
 Features are built with the rules of the serving model, whatever ``params.yaml`` currently says.
 When a new champion has other rules, the scorer replays from ``resume``, as after a restart.
 """
@@ -36,6 +40,7 @@ from volatility.records import (
 )
 from volatility.settings import Features
 from volatility.streaming import metrics
+from volatility.streaming.layout import Layout
 from volatility.streaming.log import (
     PREDICTIONS,
     TICKS,
@@ -68,8 +73,8 @@ class _Partition:
     """Represent one partition's feature state and its progress.
 
     ``offsets`` lists, by symbol, (second, first offset) of the records that windows still need.
-    ``short`` says that the log no longer has some of them; ``first`` is then the first time of
-    each symbol [ns].
+    ``short`` says that the log no longer has some of them, ``moved`` whose older ones are on
+    another partition; ``first`` is the first time of each symbol [ns].
     """
 
     engine: FeatureEngine
@@ -79,11 +84,13 @@ class _Partition:
     offsets: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)
     late: dict[str, int] = field(default_factory=dict)
     short: bool = False
+    moved: set[str] = field(default_factory=set)
     first: dict[str, int] = field(default_factory=dict)
 
     def whole(self, row: FeatureRow, memory_seconds: int) -> bool:
         """Return whether a row's windows are as long as they are in the lake."""
-        return not self.short or row.time - self.first[row.symbol] >= memory_seconds * SECOND
+        whole = not self.short and row.symbol not in self.moved
+        return whole or row.time - self.first[row.symbol] >= memory_seconds * SECOND
 
     def remember(self, symbol: str, time_ns: int, offset: int, memory_seconds: int) -> None:
         """Record where a second of a symbol starts; drop seconds older than the memory."""
@@ -168,7 +175,7 @@ class Scorer:
     Raises
     ------
     LogError
-        When topic ``ticks`` does not exist, or ``predictions`` has a different partition count.
+        When topic ``ticks`` does not exist, or ``predictions`` has more partitions.
     """
 
     def __init__(self, log: EventLog, models: Models, *, group: str | None = GROUP) -> None:
@@ -178,6 +185,7 @@ class Scorer:
         self._group = group
         self._shown: tuple[Model, ...] = ()  # in the metrics
         self._partitions: dict[int, _Partition] = {}
+        self._layout = Layout(log)
         self._lagging: set[int] = set()  # partitions whose lag is reported
         self._writer = log.writer()
         self._generation: str
@@ -185,24 +193,34 @@ class Scorer:
         self._open()
 
     def _open(self) -> None:
-        number = len(self._log.partitions(TICKS))
-        if not number:
+        if not self._log.partitions(TICKS):
             raise LogError("topic ticks does not exist; start `volatility ingest` first")
         self._generation = self._log.generation(TICKS)
-        self._log.create(PREDICTIONS, number)
-        existing = len(self._log.partitions(PREDICTIONS))
-        if existing != number:
-            # A prediction must land on its tick's partition, where a successor looks for it.
-            raise LogError(
-                f"predictions has {existing} partitions but ticks has {number}; "
-                "delete the topic predictions, and it will be re-created"
-            )
+        self._layout.refresh()
+        self._fit_predictions()
         if self._group is None:
             partitions = self._log.partitions(TICKS)
             self._reader = self._log.reader(TICKS, dict.fromkeys(partitions, 0))
             self._assigned(partitions)
         else:
             self._reader = self._log.group_reader(TICKS, self._group, self._assigned, self._revoked)
+
+    def _fit_predictions(self) -> None:
+        """Let predictions have as many partitions as ticks.
+
+        A prediction must land on its tick's partition, where a successor looks for it.
+        """
+        number = self._layout.count
+        self._log.create(PREDICTIONS, number)
+        existing = len(self._log.partitions(PREDICTIONS))
+        if existing < number:
+            logger.warning("predictions has %d partitions: extending it to %d", existing, number)
+            self._log.extend(PREDICTIONS, number)
+        elif existing > number:
+            raise LogError(
+                f"predictions has {existing} partitions but ticks has {number}: add partitions to "
+                f"ticks with `kafka-topics.sh --alter --topic ticks --partitions {existing}`"
+            )
 
     def run(self, *, follow: bool, stopped: Callable[[], bool] = lambda: False) -> int:
         """Score up to the current end of the log, or with ``follow`` until ``stopped``.
@@ -221,7 +239,11 @@ class Scorer:
                 self._reopen(stopped)
                 continue
             owned = self._reader.assignment()  # in a group, empty until all members have joined
-            if not follow and owned and all(self._reader.position(p) >= ends[p] for p in owned):
+            if (
+                not follow
+                and owned
+                and all(self._reader.position(p) >= ends.get(p, 0) for p in owned)
+            ):
                 break
         self._writer.flush(FLUSH_SECONDS)
         return made
@@ -234,7 +256,8 @@ class Scorer:
         """Report how many records of each assigned partition are not scored yet."""
         ends = self._log.end_offsets(TICKS)
         reader = self._reader
-        lags = {part: max(ends[part] - reader.position(part), 0) for part in reader.assignment()}
+        owned = [part for part in reader.assignment() if part in ends]
+        lags = {part: max(ends[part] - reader.position(part), 0) for part in owned}
         for partition, lag in lags.items():
             metrics.score_lag.labels(str(partition)).set(lag)
         for partition in self._lagging - set(lags):
@@ -250,7 +273,10 @@ class Scorer:
                 metrics.model_info.labels(model.name, model.version).set(1)
             self._shown = models
         if _rules(models) != self._rules:
-            self._adopt(_rules(models))
+            self._rules = _rules(models)
+            self._rebuild("the serving model has other feature rules")
+        if self._reader.partition_count() > self._layout.count:
+            self._rebuild("partitions were added to ticks")
         messages = self._reader.poll(POLL_RECORDS, POLL_SECONDS)
         rows: list[_Closed] = []
         for message in messages:
@@ -259,6 +285,11 @@ class Scorer:
                 record = decode(message.value, message.time_ns)
             except TickError:
                 continue  # capture keeps it, with the reason
+            if self._layout.home(record.symbol) != message.partition:
+                self._skip(part, message, record.symbol)
+                continue
+            if record.symbol not in part.first:
+                self._meet(part, message, record.symbol)
             closed = part.engine.update(record)
             if closed:
                 # Before this record is remembered: its steps still need what remembering it drops.
@@ -270,11 +301,31 @@ class Scorer:
             self._measure(messages, rows)
         return made
 
-    def _adopt(self, rules: Features) -> None:
-        """Switch to other feature rules: replay what the windows need."""
-        logger.warning("the serving model has other feature rules: rebuilding the windows")
+    def _skip(self, part: _Partition, message: Message, symbol: str) -> None:
+        """Count a record that is not on its symbol's partition; capture keeps it.
+
+        It is no fault if it was sent before partitions were added.
+        """
+        new = message.offset > part.closed
+        if new and not self._layout.owns(message.partition, symbol, message.time_ns):
+            metrics.misplaced_ticks.inc()
+
+    def _meet(self, part: _Partition, message: Message, symbol: str) -> None:
+        """Notice a symbol's first record, and whether older ones are on another partition."""
+        memory = self._rules.memory_seconds
+        if message.time_ns >= self._layout.moved(message.partition, symbol) + memory * SECOND:
+            return
+        part.moved.add(symbol)
+        logger.warning(
+            "%s has moved to partition %d: holding its predictions for %d s, until its windows "
+            "are as long as in the lake",
+            *(symbol, message.partition, memory),
+        )
+
+    def _rebuild(self, reason: str) -> None:
+        """Replay what the windows need, by the current rules and partitions."""
+        logger.warning("%s: rebuilding the windows", reason)
         self._writer.flush(FLUSH_SECONDS)  # the last prediction says where to start
-        self._rules = rules
         self._reader.close()
         self._partitions.clear()
         self._open()
@@ -320,6 +371,7 @@ class Scorer:
                 ("closed", str(message.offset).encode()),
                 ("resume", str(resume).encode()),
                 ("generation", part.generation.encode()),
+                ("partition", str(message.partition).encode()),
             )
             for one in scored:
                 model = one.model
@@ -364,6 +416,8 @@ class Scorer:
 
     def _assigned(self, partitions: Sequence[int]) -> None:
         generation = self._log.generation(TICKS)
+        if self._layout.refresh():
+            self._fit_predictions()
         starts, ends = self._log.start_offsets(TICKS), self._log.end_offsets(TICKS)
         for partition in partitions:
             part = _Partition(FeatureEngine(self._rules), generation)
@@ -405,7 +459,11 @@ class Scorer:
             self._partitions.pop(partition, None)
 
     def _last(self, partition: int) -> list[Message]:
-        """Read the newest predictions of a partition."""
+        """Read the newest predictions of a partition of ticks.
+
+        Its partition of predictions may have others: of a scorer that had not noticed added
+        partitions yet, while its writer had.
+        """
         end = self._log.end_offsets(PREDICTIONS).get(partition, 0)
         start = max(self._log.start_offsets(PREDICTIONS).get(partition, 0), end - TAIL_RECORDS)
         if end <= start:
@@ -420,7 +478,8 @@ class Scorer:
                     raise LogError(
                         "cannot read topic predictions; check that the broker is running"
                     )
-            return found
+            own = str(partition).encode()
+            return [m for m in found if dict(m.headers).get("partition", own) == own]
         finally:
             reader.close()
 

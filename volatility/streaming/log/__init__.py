@@ -3,8 +3,10 @@
 from volatility.streaming.log.interface import (
     DEAD_LETTER,
     LARGEST_RECORD,
+    LAYOUT,
     PREDICTIONS,
     TICKS,
+    DeniedError,
     EventLog,
     LogError,
     Message,
@@ -13,17 +15,21 @@ from volatility.streaming.log.interface import (
     was_deleted,
 )
 from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.streaming.log.partitioning import partition_of
 
 __all__ = [
     "DEAD_LETTER",
     "LARGEST_RECORD",
+    "LAYOUT",
     "PREDICTIONS",
     "TICKS",
+    "DeniedError",
     "EventLog",
     "KafkaLog",
     "LogError",
     "Message",
     "Reader",
     "Writer",
+    "partition_of",
     "was_deleted",
 ]

@@ -12,11 +12,16 @@ from typing import Protocol
 import msgspec
 
 TICKS, PREDICTIONS, DEAD_LETTER = "ticks", "predictions", "ticks.dead-letter"
+LAYOUT = "ticks.layout"
 LARGEST_RECORD = 900_000  # bytes; a broker accepts 1 MiB
 
 
 class LogError(Exception):
     """A request to the log failed; the one-line message says what to do."""
+
+
+class DeniedError(LogError):
+    """The broker denies access; only a change of its permissions can help."""
 
 
 class Message(msgspec.Struct, frozen=True, gc=False):
@@ -49,6 +54,8 @@ class Writer(Protocol):
         ------
         LogError
             When the queue is full or the record is too long; nothing was queued.
+        DeniedError
+            When the broker has denied a record of this writer. What was pending is dropped.
         """
 
     def pending(self) -> int:
@@ -64,6 +71,8 @@ class Writer(Protocol):
         ------
         LogError
             When some were not acknowledged in time; they stay queued.
+        DeniedError
+            As soon as the broker denies one.
         """
 
     def close(self) -> None:
@@ -94,6 +103,12 @@ class Reader(Protocol):
     def position(self, partition: int) -> int:
         """Return the offset of the next record that ``poll`` would return."""
 
+    def partition_count(self) -> int:
+        """Return how many partitions the topic has, as of a few seconds ago; 0 if unknown.
+
+        It sends no request, so it can be called between any two polls.
+        """
+
     def close(self) -> None:
         """Leave the group and free the connection."""
 
@@ -109,8 +124,11 @@ OnRevoked = Callable[[Sequence[int]], None]
 class EventLog(Protocol):
     """Store topics of ordered partitions."""
 
-    def create(self, topic: str, partitions: int) -> None:
-        """Create a topic if it does not exist."""
+    def create(self, topic: str, partitions: int, *, forever: bool = False) -> None:
+        """Create a topic if it does not exist; ``forever``: retention deletes none of it."""
+
+    def extend(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic that has fewer."""
 
     def generation(self, topic: str) -> str:
         """Return an id of this incarnation of a topic; re-creating the topic changes it.

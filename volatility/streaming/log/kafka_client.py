@@ -18,7 +18,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 from kafka.protocol.metadata import MetadataRequest
 
-from volatility.streaming.log.interface import LogError
+from volatility.streaming.log.interface import DeniedError, LogError
 
 RECONNECT_MAX_MS = 1000  # the client's default of 30 s would be added to every outage
 REQUEST_TIMEOUT_MS = 30_000
@@ -26,6 +26,33 @@ REQUEST_TIMEOUT_MS = 30_000
 
 # For every connection of kafka-python: see ``_ClosingSocket``.
 DIRECT = "direct://"
+
+
+# The broker knows who asks, or cannot, and says no: it will say the same next time.
+DENIED = (
+    errors.AuthorizationError,
+    errors.SaslAuthenticationFailedError,
+    errors.UnsupportedSaslMechanismError,
+    errors.IllegalSaslStateError,
+    errors.SecurityDisabledError,
+)
+_ALLOW = {
+    errors.TopicAuthorizationFailedError: "allow this user Describe, Read and Write on the topic",
+    errors.GroupAuthorizationFailedError: "allow this user Read on the group",
+    errors.ClusterAuthorizationFailedError: (
+        "allow this user IdempotentWrite on the cluster, and Create if it is to create topics"
+    ),
+}
+
+
+def denied(servers: str, error: Exception, what: str = "") -> DeniedError:
+    """Return the error that says what to do about a refusal of access."""
+    help_with = _ALLOW.get(type(error))
+    advice = f"{help_with} (kafka-acls.sh --add)" if help_with else "check its security settings"
+    return DeniedError(
+        f"the Kafka broker at {servers} denies access: {str(error) or type(error).__name__}{what}; "
+        f"{advice}, then start again"
+    )
 
 
 class _ClosingSocket(KafkaNetSocket):

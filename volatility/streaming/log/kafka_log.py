@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kafka import errors
-from kafka.protocol.admin import CreateTopicsRequest
+from kafka.protocol.admin import CreatePartitionsRequest, CreateTopicsRequest
 from kafka.protocol.consumer import ListOffsetsRequest
 
 from volatility.streaming.log.interface import LogError, OnAssigned, OnRevoked
-from volatility.streaming.log.kafka_client import Client, Topic
+from volatility.streaming.log.kafka_client import DENIED, Client, Topic, denied
 from volatility.streaming.log.kafka_reader import KafkaReader
 from volatility.streaming.log.kafka_writer import KafkaWriter
 
@@ -45,12 +45,15 @@ class KafkaLog:
         self._client = Client(servers)
         self._opened: list[KafkaReader | KafkaWriter] = []
 
-    def create(self, topic: str, partitions: int) -> None:
+    def create(self, topic: str, partitions: int, *, forever: bool = False) -> None:
         """Create a topic if it does not exist, and wait until it is writable.
 
         The broker stamps its records, so that times never decrease along offsets.
         """
         wanted = CreateTopicsRequest.CreatableTopic
+        options = {"message.timestamp.type": "LogAppendTime"}
+        if forever:
+            options |= {"retention.ms": "-1", "retention.bytes": "-1"}
         request = CreateTopicsRequest(
             topics=[
                 wanted(
@@ -59,9 +62,8 @@ class KafkaLog:
                     replication_factor=-1,
                     assignments=[],
                     configs=[
-                        wanted.CreatableTopicConfig(
-                            name="message.timestamp.type", value="LogAppendTime"
-                        )
+                        wanted.CreatableTopicConfig(name=name, value=value)
+                        for name, value in options.items()
                     ],
                 )
             ],
@@ -75,10 +77,30 @@ class KafkaLog:
                 error = errors.for_code(answer.error_code)
                 if error not in (errors.NoError, errors.TopicAlreadyExistsError):
                     raise error(answer.error_message)
-            created = self._client.topic(topic)
-            if created is None or min(created.leaders.values(), default=-1) < 0:
-                raise errors.LeaderNotAvailableError(topic)
+            self._require_leaders(topic, 1)
 
+        self._repeat(ask)
+
+    def extend(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic that has fewer, and wait until they are writable."""
+        wanted = CreatePartitionsRequest.CreatePartitionsTopic
+        request = CreatePartitionsRequest(
+            topics=[wanted(name=topic, count=partitions, assignments=None)],
+            timeout_ms=int(self._ask_seconds * 1000),
+            validate_only=False,
+        )
+
+        def ask() -> None:
+            found = self._client.topic(topic)
+            if found is not None and len(found.leaders) < partitions:
+                answer = self._client.ask(request).results[0]
+                error = errors.for_code(answer.error_code)
+                # Another process may have added them since.
+                if error not in (errors.NoError, errors.InvalidPartitionsError):
+                    raise error(answer.error_message)
+            self._require_leaders(topic, partitions)
+
+        self._topic(topic)
         self._repeat(ask)
 
     def generation(self, topic: str) -> str:
@@ -145,6 +167,12 @@ class KafkaLog:
             raise LogError(f"topic `{topic}` does not exist at {self._servers}")
         return found
 
+    def _require_leaders(self, topic: str, partitions: int) -> None:
+        found = self._client.topic(topic)
+        leaders = list(found.leaders.values()) if found else []
+        if len(leaders) < partitions or min(leaders) < 0:
+            raise errors.LeaderNotAvailableError(topic)
+
     def _offsets(self, topic: str, time_ms: int) -> dict[int, int]:
         def ask() -> dict[int, int]:
             found = self._client.topic(topic)
@@ -195,6 +223,8 @@ class KafkaLog:
             self._client.connect(max(0.1, deadline - time.monotonic()))
             try:
                 return ask()
+            except DENIED as error:
+                raise denied(self._servers, error) from error
             except errors.KafkaError as error:
                 lasting = not isinstance(error, errors.RetriableError)
                 if lasting or time.monotonic() > deadline:

@@ -16,13 +16,14 @@ from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.protocol.consumer import FetchRequest
 
 from volatility.streaming.log.interface import LogError, Message, OnAssigned, OnRevoked
-from volatility.streaming.log.kafka_client import DIRECT
+from volatility.streaming.log.kafka_client import DENIED, DIRECT, denied
 from volatility.streaming.log.record_batch import Batch, BatchError, CodecError, decode
 
 # A dead member's partitions move when its session times out; a live member learns of a rebalance
 # at its next heartbeat.
 SESSION_MS, HEARTBEAT_MS = 10_000, 1_000
 LEAVE_MS = 2_000
+METADATA_MS = 5_000  # until added partitions are noticed
 RETRY_SECONDS = 0.1
 FETCH_VERSION = 13  # the first that requests by topic id
 # The next record does not exist, and never will.
@@ -150,7 +151,7 @@ class KafkaReader:
         topic_id: str,
         group: str | None = None,
     ) -> None:
-        self._topic, self._topic_id = topic, topic_id
+        self._servers, self._topic, self._topic_id = servers, topic, topic_id
         self._positions: dict[int, int] = {}
         self._consumer = KafkaConsumer(
             bootstrap_servers=servers.split(","),
@@ -166,7 +167,7 @@ class KafkaReader:
             # Records compress about sixfold, so this bounds a reader's memory to about 100 MB.
             fetch_max_bytes=8 << 20,
             max_partition_fetch_bytes=1 << 20,
-            metadata_max_age_ms=30_000,
+            metadata_max_age_ms=METADATA_MS,
             reconnect_backoff_max_ms=1_000,
             request_timeout_ms=40_000,
             allow_auto_create_topics=False,
@@ -203,6 +204,8 @@ class KafkaReader:
             if error.__cause__ is not None and not isinstance(error.__cause__, errors.KafkaError):
                 raise error.__cause__ from None  # one of our callbacks failed
             self._require_same_topic()
+            if isinstance(error, DENIED):
+                raise denied(self._servers, error) from error
             if not _is_transient(error):
                 raise LogError(self._explain(error)) from error
             time.sleep(min(RETRY_SECONDS, timeout_seconds))
@@ -225,6 +228,10 @@ class KafkaReader:
     def position(self, partition: int) -> int:
         """Return the offset of the next record that ``poll`` would return."""
         return self._positions[partition]
+
+    def partition_count(self) -> int:
+        """Return how many partitions the topic has, by the consumer's newest metadata."""
+        return len(self._consumer._cluster.partitions_for_topic(self._topic) or ())
 
     def close(self) -> None:
         """Leave the group and free the connection."""

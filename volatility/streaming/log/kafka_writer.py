@@ -20,8 +20,8 @@ from typing import Any, NamedTuple
 from kafka import errors
 from kafka.protocol.producer import InitProducerIdRequest, ProduceRequest
 
-from volatility.streaming.log.interface import DEAD_LETTER, LARGEST_RECORD, LogError
-from volatility.streaming.log.kafka_client import Client, Topic
+from volatility.streaming.log.interface import DEAD_LETTER, LARGEST_RECORD, DeniedError, LogError
+from volatility.streaming.log.kafka_client import DENIED, Client, Topic, denied
 from volatility.streaming.log.partitioning import partition_of
 from volatility.streaming.log.record_batch import encode
 
@@ -31,6 +31,7 @@ MOST_RECORDS = 1 << 20
 # interpreter to the caller, and adds half its length to the median latency under load.
 REST_SECONDS = 0.001
 RETRY_SECONDS = 0.1
+REFRESH_SECONDS = 5.0  # until added partitions are noticed
 FAILURES_BEFORE_WARNING = 10  # in a row; a broker that has just started refuses a few times
 CONNECT_SECONDS = 5.0
 ANSWER_MS = 20_000
@@ -132,10 +133,12 @@ class KafkaWriter:
         self._idle = False  # the thread is waiting for work
         self._closing = threading.Event()
         self._problem = ""
+        self._denied: DeniedError | None = None
         # --- used only by the sender thread ---
         self._queues: dict[tuple[str, int], _PartitionQueue] = {}
         self._unrouted: dict[str, list[_Entry]] = {}  # by topic, while its partitions are unknown
         self._topics: dict[str, Topic] = {}
+        self._refreshed = time.monotonic()
         self._producer: tuple[int, int] | None = None
         self._thread = threading.Thread(target=self._run, name="kafka-writer", daemon=True)
         self._thread.start()
@@ -147,6 +150,8 @@ class KafkaWriter:
         with self._lock:
             if self._closing.is_set():
                 raise LogError("the writer is closed")
+            if self._denied:
+                raise self._denied
             if len(self._queue) + self._held >= self._max_pending:
                 raise LogError(
                     f"queue full: {self._max_pending} records are waiting for the broker"
@@ -175,8 +180,11 @@ class KafkaWriter:
         with self._lock:
             goal = self._count
             self._settled_more.wait_for(
-                lambda: self._settled >= goal or self._closing.is_set(), timeout_seconds
+                lambda: self._settled >= goal or self._denied or self._closing.is_set(),
+                timeout_seconds,
             )
+            if self._denied:
+                raise self._denied
             if self._settled < goal:
                 raise LogError(
                     f"{len(self._queue) + self._held} records were not acknowledged within "
@@ -203,6 +211,9 @@ class KafkaWriter:
             started = time.monotonic()
             try:
                 problem = self._send()
+            except DENIED as error:
+                self._give_up(error)
+                return
             except (errors.KafkaError, LogError) as error:
                 self._topics.clear()  # the leaders may have changed
                 problem = str(error) or type(error).__name__
@@ -213,6 +224,17 @@ class KafkaWriter:
             rest = RETRY_SECONDS if problem else started + REST_SECONDS - time.monotonic()
             if rest > 0:
                 self._closing.wait(rest)
+
+    def _give_up(self, error: Exception) -> None:
+        """Drop what is pending: the broker will never take it, and more must not be queued."""
+        with self._lock:
+            pending = len(self._queue) + self._held
+            self._denied = denied(
+                self._client.servers, error, f", so {pending} records could not be sent"
+            )
+            self._queue, self._held, self._oldest = [], 0, None
+            self._settled_more.notify_all()
+        log.error("%s", self._denied)
 
     def _take(self) -> bool:
         """Wait for records and take the whole queue; False when the writer is closed."""
@@ -250,6 +272,9 @@ class KafkaWriter:
         self._client.connect(CONNECT_SECONDS)
         if self._producer is None:
             self._producer = self._new_producer()
+        if time.monotonic() - self._refreshed > REFRESH_SECONDS:
+            self._refreshed = time.monotonic()
+            self._topics.clear()
         problem = self._route()
         requests: dict[int, list[_PartitionQueue]] = {}
         for queue in self._queues.values():
@@ -300,7 +325,7 @@ class KafkaWriter:
             max_version=12,  # the last that uses topic names; later ones use ids
         )
         answer = self._client.ask(request, leader)
-        problem = ""
+        problem, refusal = "", None
         for topic in answer.responses:
             for part in topic.partition_responses:
                 queue = self._queues[topic.name, part.index]
@@ -311,10 +336,15 @@ class KafkaWriter:
                 if error in _LASTING:
                     self._split(queue, error)
                     continue
+                if issubclass(error, DENIED):
+                    refusal = error(f"topic `{topic.name}`")
+                    continue
                 problem = f"partition {part.index} of topic `{topic.name}`: {error.__name__}"
                 self._topics.pop(topic.name, None)
                 if error in _RENEW:
                     self._producer = None
+        if refusal is not None:  # only now: the other records of the answer are acknowledged
+            raise refusal
         if self._producer is None:
             for queue in self._queues.values():
                 queue.unpack()

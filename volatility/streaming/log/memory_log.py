@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from volatility.streaming.log.interface import (
     LARGEST_RECORD,
+    DeniedError,
     LogError,
     Message,
     OnAssigned,
@@ -76,12 +77,25 @@ class MemoryLog:
         self._groups: dict[tuple[str, str], _Group] = {}
         self._writers: list[MemoryWriter] = []
         self._paused = False
+        self._denied: set[str] = set()
 
-    def create(self, topic: str, partitions: int) -> None:
-        """Create a topic if it does not exist."""
+    def create(self, topic: str, partitions: int, *, forever: bool = False) -> None:  # noqa: ARG002
+        """Create a topic if it does not exist; nothing is ever deleted from it."""
         with self._changed:
             self._topics.setdefault(topic, _Topic(partitions))
             self._move_all()
+
+    def extend(self, topic: str, partitions: int) -> None:
+        """Add partitions to a topic that has fewer."""
+        found = self._topic(topic)
+        with self._changed:
+            if partitions <= len(found.records):
+                return
+            found.records += [[] for _ in range(partitions - len(found.records))]
+            for (name, _), group in self._groups.items():
+                if name == topic:
+                    group.change()
+            self._changed.notify_all()
 
     def delete(self, topic: str) -> None:
         """Delete a topic and all of its records."""
@@ -99,6 +113,11 @@ class MemoryLog:
         with self._changed:
             self._paused = False
             self._move_all()
+
+    def deny(self, topic: str) -> None:
+        """Refuse appends to a topic, as a broker does that does not let its user write to it."""
+        with self._changed:
+            self._denied.add(topic)
 
     def generation(self, topic: str) -> str:
         """Return an id of this incarnation of a topic; re-creating the topic changes it."""
@@ -169,6 +188,12 @@ class MemoryLog:
             return
         left: deque[_Waiting] = deque()
         for waiting in writer._queue:
+            if waiting.topic in self._denied:
+                writer._denied = DeniedError(
+                    f"this log denies access: topic `{waiting.topic}`; allow this user to write"
+                )
+                left.clear()
+                break
             topic = self._topics.get(waiting.topic)
             if topic is None:
                 left.append(waiting)
@@ -200,6 +225,7 @@ class MemoryWriter:
         self._log = log
         self._queue: deque[_Waiting] = deque()
         self._closed = False
+        self._denied: DeniedError | None = None
 
     def append(self, topic: str, key: bytes | None, value: bytes, headers: Headers = ()) -> None:
         """Append a record, or queue it while the log is paused; LogError when the queue is full."""
@@ -208,6 +234,8 @@ class MemoryWriter:
         with self._log._changed:
             if self._closed:
                 raise LogError("the writer is closed")
+            if self._denied:
+                raise self._denied
             if len(self._queue) >= self._log._max_pending:
                 raise LogError(f"queue full: {len(self._queue)} records are waiting for the log")
             self._queue.append(_Waiting(time.monotonic(), topic, key, value, tuple(headers)))
@@ -225,7 +253,10 @@ class MemoryWriter:
     def flush(self, timeout_seconds: float) -> None:
         """Wait until the queue is empty; LogError on timeout."""
         with self._log._changed:
-            if not self._log._changed.wait_for(lambda: not self._queue, timeout_seconds):
+            done = self._log._changed.wait_for(lambda: not self._queue, timeout_seconds)
+            if self._denied:
+                raise self._denied
+            if not done:
                 raise LogError(
                     f"{len(self._queue)} records were not acknowledged within {timeout_seconds:g} s"
                 )
@@ -287,6 +318,10 @@ class MemoryReader:
     def position(self, partition: int) -> int:
         """Return the offset of the next record that ``poll`` would return."""
         return self._positions[partition]
+
+    def partition_count(self) -> int:
+        """Return how many partitions the topic has; 0 if it does not exist."""
+        return len(self._log.partitions(self._topic))
 
     def close(self) -> None:
         """Leave the group."""
