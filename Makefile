@@ -127,11 +127,17 @@ lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest al
 	printf 'psycopg2-binary\n' | $(COMPILE) - -c requirements.lock -o requirements-postgres.lock $(ARGS)
 	printf 'pip-audit\n' | $(COMPILE) - -c requirements.lock -o requirements-audit.lock $(ARGS)
 
-clean: ## remove build output and caches (DATA=1: also lake, reports and the MLflow store)
+clean: ## remove build output and caches (DATA=1: also lake, reports and the MLflow store, not recordings)
 	@$(if $(filter 1,$(DATA)),$(refuse_running_broker))
 	rm -rf build dist site *.egg-info .coverage .coverage.* .coverage-html .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find . -name .venv -prune -o -name .git -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
-	$(if $(filter 1,$(DATA)),git clean -fdXq data reports mlruns mlflow.db)
+	$(if $(filter 1,$(DATA)),$(remove_data))
+
+# What .gitignore lists there, except recordings, which nobody can make again. A ZIP has no git.
+define remove_data
+for folder in data reports; do if [ -d $$folder ]; then find $$folder -mindepth 1 -maxdepth 1 \
+  ! -name README.md ! -name recordings -exec rm -rf {} +; fi; done; rm -rf mlruns mlartifacts mlflow.db*
+endef
 
 # Its files would go on to grow, deleted, until it ends.
 define refuse_running_broker

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import ast
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,3 +101,34 @@ def test_every_parameter_of_a_stage_exists() -> None:
             section, _, key = name.partition(".")
             assert section in settings
             assert not key or key in settings[section]
+
+
+def unpacked(folder: Path) -> Path:
+    """Put what these tests need of the repository into a folder, as an archive has it: no git."""
+    for name in (".dvc/config", "dvc.yaml", "params.yaml", "Makefile", "data/README.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / name, folder / name)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["archive", "ein Ordner für DVC"])
+def test_dvc_works_without_git(tmp_path: Path, name: str) -> None:
+    folder = unpacked(tmp_path / name)
+    command = [sys.executable, "-m", "dvc", "stage", "list", "--name-only"]
+    found = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    assert (found.returncode, found.stdout.split()) == (0, list(STAGES)), found.stderr
+
+
+@pytest.mark.parametrize("name", ["archive", "ein Ordner"])
+def test_the_data_is_cleaned_without_git_but_not_the_recordings(tmp_path: Path, name: str) -> None:
+    folder = unpacked(tmp_path / name)
+    kept = ["data/README.md", "data/recordings/mine.parquet", "params.yaml", "reports/README.md"]
+    gone = ["data/ticks/a", "data/.b", "reports/c/d.html", "mlartifacts/e", "mlruns/f", "mlflow.db"]
+    for path in (*kept, *gone, "mlflow.db-wal"):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).touch()
+    subprocess.run(["make", "clean", "DATA=1"], cwd=folder, capture_output=True, check=True)
+    assert all((folder / path).exists() for path in kept)
+    assert not [path for path in gone if (folder / path).exists()]
+    assert not (folder / "data/ticks").exists()
+    assert not list(folder.glob("ml*"))
