@@ -54,7 +54,7 @@ def decode_ticks(body: bytes) -> list[Record]:
     try:
         read = _decoder.decode(body).ticks
     except UNREADABLE as error:
-        explain(error, body, "ticks")
+        explain(error, body, "ticks", _decoder)
     if not read:
         raise RequestError(422, "empty", "ticks is empty: send at least 300 s of ticks")
     records: list[Record] = []

@@ -105,6 +105,40 @@ def test_what_is_refused_names_row_and_field(body, row, field, message):
     assert message in str(error)
 
 
+@pytest.mark.parametrize("constant", [b"NaN", b"-Infinity", b"Infinity"])
+@pytest.mark.parametrize("padding", [b" " * 3_000_000, b'"spread": 1.25, ' * 60_000])
+def test_a_constant_at_the_end_of_a_large_body_is_named_by_the_decoder_alone(
+    monkeypatch, constant, padding
+):
+    """A parser that keeps what it reads takes ten times as long, and 25 times the memory."""
+    monkeypatch.setattr(json, "loads", lambda *_: pytest.fail("a second parser"))
+    body = b'{"symbol": "{NaN", "rows": [{}, {' + padding + b'"midprice": ' + constant + b"}]}"
+    with pytest.raises(RequestError) as caught:
+        decode_rows(body, 10)
+    error = caught.value
+    assert (error.status, error.row, error.field) == (422, 1, "midprice")
+    assert "not a finite number" in str(error)
+
+
+@pytest.mark.parametrize("place", ["symbol", "time", "side", "bid_size", "trade_id"])
+def test_a_constant_in_any_field_of_a_tick_is_named(place):
+    with pytest.raises(RequestError) as caught:
+        decode_ticks(f'{{"ticks": [{GOOD}, {{"symbol": "A", "{place}": NaN}}]}}'.encode())
+    assert (caught.value.status, caught.value.row, caught.value.field) == (422, 1, place)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"symbol": NaN, "rows": [{}]}', b'{"rows": [NaN]}', b'{"rows": Infinity}', b"-Infinity",
+        b'{"rows": [{"spread": nan}]}', b'{"rows": [{"spread": NaNs}]}', b'{"rows": [{NaN: 1}]}',
+    ],
+)  # fmt: skip
+def test_a_constant_that_is_no_value_of_a_row_is_malformed(body):
+    error = refused(body)
+    assert (error.status, error.row, error.field) == (400, None, None)
+
+
 @pytest.mark.parametrize(
     ("body", "symbol"),
     [
