@@ -8,8 +8,8 @@ from prefect import get_run_logger
 
 from pipelines.common import step
 from pipelines.watch import watched
-from volatility.lake import Lake, compaction
-from volatility.records import PREDICTION_SCHEMA
+from volatility.lake import compaction
+from volatility.streaming import CAPTURED
 
 DESCRIPTION = "Merge the small Parquet parts that capture writes, so that reading stays fast."
 
@@ -21,10 +21,8 @@ def merge(
 ) -> dict[str, int]:
     """Compact ticks and predictions and return the number of parts merged of each."""
     merged = {}
-    for lake in (
-        Lake(Path(data) / "ticks"),
-        Lake(Path(data) / "predictions", PREDICTION_SCHEMA),
-    ):
+    for stored in CAPTURED.values():
+        lake = stored.lake(Path(data))
         if lake.exists():
             done = compaction.compact(
                 lake,

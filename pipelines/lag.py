@@ -9,15 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from volatility.lake import Lake, LakeError
-from volatility.records import PREDICTION_SCHEMA
+from volatility.lake import LakeError
 from volatility.settings import environment
-from volatility.streaming.log import PREDICTIONS, TICKS, EventLog, KafkaLog, LogError
+from volatility.streaming import CAPTURED
+from volatility.streaming.log import EventLog, KafkaLog, LogError
 
 logger = logging.getLogger(__name__)
 
 EVERY_SECONDS = 15.0
-SCHEMAS = {TICKS: None, PREDICTIONS: PREDICTION_SCHEMA}
 
 
 @dataclass(frozen=True)
@@ -38,11 +37,10 @@ def look(log: EventLog, data: Path) -> dict[tuple[str, int], int]:
         If the broker or the lake is unavailable.
     """
     found = {}
-    for topic in SCHEMAS:
+    for topic, stored in CAPTURED.items():
         if not log.partitions(topic):
             continue
-        lake = _lake(data, topic)
-        source = f"{topic}.{log.generation(topic)}"
+        lake, source = stored.lake(data), stored.source(log)
         starts = log.start_offsets(topic)
         for partition, end in log.end_offsets(topic).items():
             held = lake.last_offset(source, partition) + 1
@@ -92,11 +90,6 @@ class Watch:
             self._stop.wait(self._every)
         if log is not None:
             log.close()
-
-
-def _lake(data: Path, topic: str) -> Lake:
-    schema = SCHEMAS[topic]
-    return Lake(data / topic) if schema is None else Lake(data / topic, schema)
 
 
 def _open() -> EventLog:

@@ -16,16 +16,14 @@ from pathlib import Path
 from typing import TypeVar
 
 from volatility.lake import Lake, LakeError
-from volatility.records import PREDICTION_SCHEMA
 from volatility.streaming import metrics
 from volatility.streaming.dead_letter import send_to_dead_letter
-from volatility.streaming.decoding import Decode, decode_predictions, decode_ticks
+from volatility.streaming.decoding import Decode
 from volatility.streaming.distinct import Distinct
 from volatility.streaming.history import History, RewrittenError, mark_of
 from volatility.streaming.layout import Layout
 from volatility.streaming.log import (
     DEAD_LETTER,
-    PREDICTIONS,
     TICKS,
     DeniedError,
     EventLog,
@@ -34,6 +32,7 @@ from volatility.streaming.log import (
     Reader,
     was_deleted,
 )
+from volatility.streaming.topics import CAPTURED
 
 logger = logging.getLogger(__name__)
 
@@ -318,14 +317,13 @@ def capture_topic(
     follow: bool = False,
     stopped: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Capture ``ticks`` or ``predictions`` into a folder; return the number of rows written."""
-    distinct = None
-    if topic == PREDICTIONS:
-        lake, decode = Lake(folder, PREDICTION_SCHEMA), decode_predictions
-        distinct = Distinct(lake)
-    else:
-        lake, decode = Lake(folder), decode_ticks
-    work = Capture(log, topic, lake, decode, rotation=rotation, group=group, distinct=distinct)
+    """Capture a topic of ``CAPTURED`` into a folder; return the number of rows written."""
+    stored = CAPTURED[topic]
+    lake = Lake(folder, stored.schema)
+    distinct = Distinct(lake) if stored.repeats else None
+    work = Capture(
+        log, topic, lake, stored.decode, rotation=rotation, group=group, distinct=distinct
+    )
     try:
         rows = work.run(follow=follow, stopped=stopped)
     finally:
