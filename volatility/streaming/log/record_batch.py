@@ -1,13 +1,15 @@
-"""Write and read Kafka's record batches (format 2), several times faster than kafka-python.
+"""Write and read plain record batches of Kafka, several times faster than kafka-python.
 
-A batch is a header of 61 bytes and its records, compressed together. Numbers inside a record
-are zigzag varints. Layout: https://kafka.apache.org/documentation/#recordbatch
+A batch is plain if it is what this project writes: format 2, uncompressed or compressed with zstd,
+and not part of a transaction. It is a header of 61 bytes and its records, compressed together.
+Numbers inside a record are zigzag varints. Layout:
+https://kafka.apache.org/documentation/#recordbatch
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import zstandard
@@ -24,11 +26,10 @@ LENGTH_AT, CRC_AT, CHECKED_FROM = 8, 17, 21
 LENGTH_COVERS_FROM = 12  # the length field counts the bytes after it
 MAGIC = 2
 
-CODEC_MASK, BROKER_TIME, TRANSACTIONAL, CONTROL = 0x07, 0x08, 0x10, 0x20
-MARKER = struct.Struct(">hh")  # key of the record in a control batch: version, type
-ABORT = 0
+BROKER_TIME = 0x08  # attribute: the broker stamped the batch
 ZSTD = 4
-PACKAGES = {"snappy": "python-snappy", "lz4": "lz4"}
+PLAIN = (0, ZSTD, BROKER_TIME, BROKER_TIME | ZSTD)  # attributes
+MAGIC_AT, ATTRIBUTES_AT = 16, 21
 SMALLEST_COMPRESSED = 512  # bytes; below this zstd gains nothing
 
 Headers = Sequence[tuple[str, bytes]]
@@ -39,22 +40,12 @@ class BatchError(ValueError):
     """Bytes that are not a record batch, or were corrupted in transit."""
 
 
-class CodecError(ValueError):
-    """A batch is compressed in a way that this installation cannot read; repeating cannot help."""
-
-
 class Batch(NamedTuple):
-    """Represent one batch as read.
-
-    Control batches have no messages; ``aborts`` says that one undoes its producer's transaction.
-    """
+    """Represent one batch as read."""
 
     leader_epoch: int
     next_offset: int
     messages: list[Message]
-    producer_id: int = -1
-    transactional: bool = False
-    aborts: bool = False
 
 
 def varint(number: int) -> bytes:
@@ -125,16 +116,28 @@ def _headers(headers: Headers) -> bytes:
     return b"".join(parts)
 
 
+def is_plain(data: bytes | memoryview) -> bool:
+    """Return whether ``decode`` reads all batches of a fetched partition."""
+    return all(
+        view[MAGIC_AT] == MAGIC and int.from_bytes(view[ATTRIBUTES_AT:][:2], "big") in PLAIN
+        for view in _views(data)
+    )
+
+
 def decode(data: bytes | memoryview, partition: int) -> Iterator[Batch]:
-    """Read the batches of one fetched partition; a truncated last one is skipped.
+    """Read the plain batches of one fetched partition; a truncated last one is skipped.
 
     Raises
     ------
     BatchError
-        When a checksum or a length is wrong, or the batch is of an older format.
-    CodecError
-        When a batch is compressed with a codec that is unknown or not installed.
+        When a checksum or a length is wrong.
     """
+    for view in _views(data):
+        yield _decode_one(view, partition)
+
+
+def _views(data: bytes | memoryview) -> Iterator[memoryview]:
+    """Split into batches, without a truncated last one."""
     view = memoryview(data)
     at = 0
     while len(view) - at >= HEADER.size:
@@ -142,56 +145,28 @@ def decode(data: bytes | memoryview, partition: int) -> Iterator[Batch]:
         end = at + LENGTH_COVERS_FROM + length
         if end > len(view):
             return
-        yield _decode_one(view[at:end], partition)
+        yield view[at:end]
         at = end
 
 
 def _decode_one(view: memoryview, partition: int) -> Batch:
-    header = HEADER.unpack_from(view)
-    base, _, leader_epoch, magic, checksum, attributes, last_delta, first_ms, greatest_ms = header[
-        :9
-    ]
-    if magic != MAGIC:
-        raise BatchError(f"partition {partition}, offset {base}: format {magic} is not supported")
-    if crc32c(view[CHECKED_FROM:]) != checksum:
-        raise BatchError(f"partition {partition}, offset {base}: checksum mismatch")
-    following, producer = base + last_delta + 1, header[9]
+    fields = HEADER.unpack_from(view)
+    base, _, leader_epoch, _, checksum, attributes, last_delta, first_ms, greatest_ms = fields[:9]
     where = f"partition {partition}, offset {base}"
-    body = _unpack(bytes(view[HEADER.size :]), attributes & CODEC_MASK, where)
+    if crc32c(view[CHECKED_FROM:]) != checksum:
+        raise BatchError(f"{where}: checksum mismatch")
+    body = bytes(view[HEADER.size :])
+    if attributes & ZSTD:
+        try:
+            body = zstandard.ZstdDecompressor().decompress(body)
+        except zstandard.ZstdError:  # a streaming producer does not write the size
+            body = bytes(codec.zstd_decode(body))
     stamp_ms = greatest_ms if attributes & BROKER_TIME else None
     try:
-        messages = _messages(body, partition, base, header[12], first_ms, stamp_ms)
+        messages = _messages(body, partition, base, fields[12], first_ms, stamp_ms)
     except IndexError:
         raise BatchError(f"{where}: a record is truncated") from None
-    if attributes & CONTROL:
-        key = (messages[0].key if messages else None) or b""
-        aborts = len(key) >= MARKER.size and MARKER.unpack_from(key)[1] == ABORT
-        return Batch(leader_epoch, following, [], producer, True, aborts)
-    return Batch(leader_epoch, following, messages, producer, bool(attributes & TRANSACTIONAL))
-
-
-def _unpack(body: bytes, kind: int, where: str) -> bytes:
-    if kind == 0:
-        return body
-    if kind == ZSTD:
-        try:
-            return zstandard.ZstdDecompressor().decompress(body)
-        except zstandard.ZstdError:  # a streaming producer does not write the size
-            return bytes(codec.zstd_decode(body))
-    decoders: dict[int, Callable[[bytes], bytes]] = {
-        1: codec.gzip_decode,
-        2: codec.snappy_decode,
-        3: codec.lz4_decode,
-    }
-    if kind not in decoders:
-        raise CodecError(f"{where}: compression {kind} is unknown")
-    name = ("gzip", "snappy", "lz4")[kind - 1]
-    if not getattr(codec, f"has_{name}")():
-        raise CodecError(f"{where}: to read {name}, run: pip install {PACKAGES[name]}")
-    try:
-        return bytes(decoders[kind](body))
-    except Exception as error:  # each codec has its own errors
-        raise BatchError(f"{where}: {name}: {error}") from error
+    return Batch(leader_epoch, base + last_delta + 1, messages)
 
 
 def _varint_at(data: bytes, at: int) -> tuple[int, int]:
