@@ -54,7 +54,7 @@ _REFUSALS = {
         "The headers are too large.",
         examples.error("the head of the request is too large: at most 65536 bytes"),
     ),
-    "503": ("No model is loaded.", examples.NO_MODEL),
+    "503": ("No model is loaded, or too many connections are open.", examples.NO_MODEL),
 }
 
 
@@ -119,7 +119,7 @@ def _service() -> dict[str, Any]:
             _answer(
                 "The serving model.", _content(reference("Version"), champion=examples.VERSION)
             ),
-            _answer(_REFUSALS["503"][0], _content(reference("Error"), none=examples.NO_MODEL)),
+            _answer("No model is loaded.", _content(reference("Error"), none=examples.NO_MODEL)),
         ),
         "/docs": _reading(
             "Service",
