@@ -17,7 +17,7 @@ import bentoml
 import uvicorn.config
 from bentoml._internal.configuration.containers import BentoMLContainer
 
-from service import ticks
+from service import connections, ticks
 from service.front import Front
 from service.http import application
 from service.origins import Origins
@@ -81,6 +81,7 @@ class VolatilityService:
         from volatility import memory
 
         memory.bound()
+        state.max_connections = connections.affordable(state.settings.serving.max_connections)
         logs.configure()
         state.on_answer = metrics.count
         state.on_reject = logs.with_log(metrics.reject)

@@ -26,7 +26,10 @@ from service.ticks import MAX_BYTES, decode_ticks, feature_rows
 from service.wire import BYTES_PER_ROW, Answer, Error, RequestError, decode_request, shorten
 
 DOCS = Path(__file__).parent / "docs.html"
-TICK_THREADS = 2  # tick requests processed at the same time
+THREADS = 2  # requests of each route that are processed in threads at the same time
+# More than this takes milliseconds, which must not block the event loop. Less is answered sooner
+# without a thread.
+SHORT_BYTES, SHORT_ROWS = 64 * 1024, 50
 
 encode = msgspec.json.Encoder().encode
 
@@ -38,11 +41,17 @@ async def predict(request: Request) -> Response:
     max_rows = state.settings.serving.max_rows
     explain = _explain(request)
     body = await _body(request, (max_rows + 1) * BYTES_PER_ROW)
-    started = perf_counter()
-    rows, symbol = decode_request(body, max_rows)
-    answer = served.predict(rows, symbol, started, explain=explain)
+
+    def work() -> tuple[Answer, bytes]:
+        started = perf_counter()
+        rows, symbol = decode_request(body, max_rows)
+        answer = served.predict(rows, symbol, started, explain=explain)
+        return answer, encode(answer)
+
+    long = len(body) > SHORT_BYTES or body.count(b"{") > SHORT_ROWS
+    answer, content = await _in_thread(request, "/predict", work) if long else work()
     state.on_answer(answer, "/predict")
-    return _json(answer)
+    return Response(content, media_type="application/json")
 
 
 async def predict_ticks(request: Request) -> Response:
@@ -52,20 +61,20 @@ async def predict_ticks(request: Request) -> Response:
     explain = _explain(request)
     body = await _body(request, MAX_BYTES)
 
-    def work() -> Answer:
+    def work() -> tuple[Answer, bytes]:
         started = perf_counter()
         records = decode_ticks(body)
         # Use the feature settings of the model's training, not those of the local params.yaml.
         features, max_rows = served.bundle.specification.features, state.settings.serving.max_rows
         steps, rows = feature_rows(records, features, max_rows)
-        return served.predict(
+        answer = served.predict(
             rows, records[0].symbol, started, explain=explain, steps=steps.tolist()
         )
+        return answer, encode(answer)
 
-    # A long request takes seconds of work, which must not block the event loop.
-    answer = await anyio.to_thread.run_sync(work, limiter=_tick_limiter(request))
+    answer, content = await _in_thread(request, "/predict/ticks", work)  # up to seconds
     state.on_answer(answer, "/predict/ticks")
-    return _json(answer)
+    return Response(content, media_type="application/json")
 
 
 async def health(request: Request) -> Response:
@@ -118,6 +127,7 @@ def application(state: State) -> Starlette:
         exception_handlers={RequestError: refuse, HTTPException: refuse_method},
     )
     app.state.service = state
+    app.state.limiters = {}
     # Behind a proxy a redirect would name this server's own address, and by http.
     app.router.redirect_slashes = False
     return app
@@ -128,13 +138,14 @@ def _state(request: Request) -> State:
     return state
 
 
-def _tick_limiter(request: Request) -> anyio.CapacityLimiter:
-    """Return the limiter of this event loop."""
-    state = request.app.state
-    if not hasattr(state, "tick_limiter"):
-        state.tick_limiter = anyio.CapacityLimiter(TICK_THREADS)
-    limiter: anyio.CapacityLimiter = state.tick_limiter
-    return limiter
+async def _in_thread(
+    request: Request, route: str, work: Callable[[], tuple[Answer, bytes]]
+) -> tuple[Answer, bytes]:
+    """Do the work of a request in a thread; those of one route wait for each other only."""
+    limiters: dict[str, anyio.CapacityLimiter] = request.app.state.limiters
+    if route not in limiters:  # made here, because a limiter belongs to the running event loop
+        limiters[route] = anyio.CapacityLimiter(THREADS)
+    return await anyio.to_thread.run_sync(work, limiter=limiters[route])
 
 
 def _explain(request: Request) -> bool:

@@ -73,7 +73,9 @@ _REFUSALS = {
         "The headers are too large.",
         "the head of the request is too large: at most 65536 bytes",
     ),
-    "503": _refusal("No model is loaded.", examples.UNAVAILABLE["error"]),
+    "503": _refusal(
+        "No model is loaded, or too many connections are open.", examples.UNAVAILABLE["error"]
+    ),
     "504": _answer(
         "The request took longer than serving.timeout_seconds.",
         _content(Timeout, late=examples.TIMEOUT),
@@ -147,7 +149,7 @@ def _service() -> dict[str, Any]:
             "Describe the serving model: forecast, training, threshold, features, packages",
             "The serving model.",
             _content(Version, champion=examples.VERSION),
-            _REFUSALS["503"],
+            _refusal("No model is loaded.", examples.UNAVAILABLE["error"]),
         ),
         "/docs": _reading(
             "Show the interactive documentation",

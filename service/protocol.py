@@ -13,7 +13,7 @@ from asyncio import TimerHandle
 from time import perf_counter
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.front import ADMITTED, JSON_HEADERS
 from service.http import encode
@@ -31,6 +31,9 @@ HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 10.0
 HEAD_REFUSAL = RequestError(
     431, "head_too_large", f"the head of the request is too large: at most {HEAD_BYTES} bytes"
 )
+CROWD_REFUSAL = RequestError(503, "connections", "too many connections; try again later")
+CLOSED_SHARE = 64  # of the connections are closed at once, so that the search is rare
+UNREAD_SECONDS = 60.0  # that a client may take to read what has been written
 NOT_PLAIN = frozenset({b"x-forwarded-for", b"expect", b"upgrade", b"transfer-encoding"})
 HEAD = b"".join(b"%s: %s\r\n" % header for header in JSON_HEADERS)
 
@@ -73,11 +76,16 @@ class PlainFirst(HttpToolsProtocol):
         self._heads = 0  # that were
         self._head_bytes = 0
         self._head_timer: TimerHandle | None = None
+        self._unread_timer: TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
         """Wait for the first head."""
         super().connection_made(transport)
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close)
+        if len(self.connections) > self.state.max_connections and not self._make_room():
+            self.connections.discard(self)
+            self._refuse(CROWD_REFUSAL)
+            return
+        self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         """Wait briefly for the rest of a request that has not arrived completely."""
@@ -87,10 +95,10 @@ class PlainFirst(HttpToolsProtocol):
             # Data that also ended another head is not counted: how much of it is unknown.
             self._head_bytes = self._head_bytes + len(data) if heads == self._heads else 0
             if self._head_bytes > HEAD_BYTES:
-                self._refuse_head()
+                self._refuse(HEAD_REFUSAL)
                 return
             if self._head_timer is None:
-                self._head_timer = self.loop.call_later(HEAD_SECONDS, self._close)
+                self._head_timer = self.loop.call_later(HEAD_SECONDS, self.transport.abort)
         if self._held is not None and self._timer is None:
             self._timer = self.loop.call_later(HELD_SECONDS, self._release)
 
@@ -98,7 +106,23 @@ class PlainFirst(HttpToolsProtocol):
         """Discard the held request."""
         self._take()
         self._stop_head_timer()
+        self._stop_unread_timer()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Wait for the client to read, but not forever."""
+        super().pause_writing()
+        self._stop_unread_timer()
+        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Continue to write."""
+        self._stop_unread_timer()
+        super().resume_writing()
+
+    def timeout_keep_alive_handler(self) -> None:
+        """End an idle connection, also if the client has not read the last answer."""
+        self.transport.abort()
 
     def shutdown(self) -> None:
         """Answer a held request before closing the connection."""
@@ -165,20 +189,46 @@ class PlainFirst(HttpToolsProtocol):
             self._head_timer.cancel()
             self._head_timer = None
 
-    def _close(self) -> None:
-        """Close a connection on which no complete request head arrives in time."""
-        self._head_timer = None
-        self.transport.close()
+    def _make_room(self) -> bool:
+        """Close connections that wait for a request; return False if there are none.
 
-    def _refuse_head(self) -> None:
+        First those that never sent one, then those that have been idle longest.
+        """
+        idle = [
+            (one._heads > 0, since, id(one), one)
+            for one in self.connections
+            if isinstance(one, PlainFirst) and one is not self
+            if (since := one._idle_since()) is not None
+        ]
+        idle.sort()
+        for *_, one in idle[: max(1, self.state.max_connections // CLOSED_SHARE)]:
+            self.connections.discard(one)  # it is lost only after this turn of the loop
+            one.transport.abort()
+        return bool(idle)
+
+    def _idle_since(self) -> float | None:
+        """Return since when the connection has waited for a complete head; None if it does not."""
+        if self._head_timer is not None:
+            return self._head_timer.when() - HEAD_SECONDS
+        if self.timeout_keep_alive_task is not None:
+            return self.timeout_keep_alive_task.when() - KEEP_ALIVE_SECONDS
+        return None
+
+    def _stop_unread_timer(self) -> None:
+        if self._unread_timer is not None:
+            self._unread_timer.cancel()
+            self._unread_timer = None
+
+    def _refuse(self, error: RequestError) -> None:
+        """Answer with an error and close the connection."""
         if self.transport.is_closing():
             return
-        self.state.on_reject(HEAD_REFUSAL.reason)
-        body = HEAD_REFUSAL.body()
-        head = b"HTTP/1.1 431 Request Header Fields Too Large\r\nconnection: close\r\n" + HEAD
+        self.state.on_reject(error.reason)
+        body = error.body()
+        head = STATUS_LINE[error.status] + b"connection: close\r\n" + HEAD
         lines = [head, *self._of_origin(), b"content-length: %d\r\n\r\n" % len(body), body]
         self.transport.write(b"".join(lines))
-        self._close()
+        self.transport.close()
 
     def _of_origin(self) -> list[bytes]:
         """Return the header lines that let another origin's page read the answer."""

@@ -13,7 +13,7 @@ from service.origins import Origins
 from service.predictor import Served
 from service.security import Guard
 from service.wire import Answer, RequestError
-from volatility.settings import Settings
+from volatility.settings import Serving, Settings
 
 HOUR_SECONDS = 3600.0
 
@@ -28,6 +28,8 @@ class State:
     guard : Guard
     origins : Origins, optional
         Whose pages may read the answers; None if no other origin's may.
+    max_connections : int
+        Most open connections of this worker.
     served : Served, optional
         Replaced as a whole, so that each request sees one model.
     problem : str
@@ -39,6 +41,7 @@ class State:
     settings: Settings
     guard: Guard = field(default_factory=Guard)
     origins: Origins | None = None
+    max_connections: int = Serving().max_connections
     served: Served | None = None
     problem: str = "the service is starting"
     warnings: Warnings = field(default_factory=Warnings)

@@ -162,11 +162,13 @@ class Serving(Section, frozen=True):
     ``rate_limit``, such as ``100/second``, applies to the requests of one client address to one
     worker; empty means no limit. ``trusted_proxies`` are the addresses or networks, separated by
     commas, whose ``X-Forwarded-For`` names the client; anyone else could evade the limit by it.
-    Pages of ``allowed_origins`` may call the service from a browser.
+    Pages of ``allowed_origins`` may call the service from a browser. ``max_connections`` is for one
+    worker.
     """
 
     max_rows: Count = 1000
     timeout_seconds: Count = 30
+    max_connections: Count = 2048
     rate_limit: str = ""
     trusted_proxies: str = ""
     allowed_origins: tuple[str, ...] = ()

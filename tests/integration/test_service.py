@@ -203,6 +203,43 @@ def test_on_a_fresh_installation_the_prior_serves_until_a_model_is_registered(
         until(taken, "the new champion serves", pause_seconds=0.1)
 
 
+CORS = """\
+services:
+  crypto_volatility:
+    http:
+      cors:
+        enabled: true
+        access_control_allow_origins: ["http://localhost:5173"]
+        access_control_allow_methods: ["GET", "POST", "OPTIONS"]
+        access_control_allow_headers: ["content-type", "authorization"]
+"""
+
+
+def test_the_origins_that_bentoml_is_given_may_read_every_answer(store, tmp_path):
+    origin, allow = "http://localhost:5173", "access-control-allow-origin"
+    (tmp_path / "cors.yaml").write_text(CORS)
+    given = {"BENTOML_CONFIG": str(tmp_path / "cors.yaml"), "VOLATILITY_API_KEY": "secret"}
+    with serve(tmp_path, given) as running:
+        asked = {"origin": origin, "access-control-request-method": "POST"}
+        preflight = running.client.options("/predict", headers=asked)
+        assert (preflight.status_code, preflight.headers[allow]) == (204, origin)
+        assert "authorization" in preflight.headers["access-control-allow-headers"]
+        named = {"origin": origin, "authorization": "Bearer secret"}
+        for path, headers, status in (
+            ("/predict", named, 200),
+            ("/predict?explain=true", named, 200),
+            ("/predict", {"origin": origin}, 401),
+        ):
+            answer = running.client.post(path, json={"rows": [ROW]}, headers=headers)
+            assert answer.status_code == status
+            assert answer.headers.get_list(allow) == [origin]
+        for path in ("/health", "/metrics", "/livez"):
+            answer = running.client.get(path, headers={"origin": origin})
+            assert answer.headers.get_list(allow) == [origin]
+        foreign = running.client.get("/health", headers={"origin": "https://other.example"})
+        assert allow not in foreign.headers
+
+
 def test_a_setting_that_cannot_be_used_is_an_error_of_one_line():
     result = subprocess.run(
         [sys.executable, "-m", "bentoml", "serve", ".", "--port", "0"],

@@ -16,7 +16,7 @@ from service.http import application
 from service.openapi import document
 from service.openapi_schemas import BODIES, example
 from service.predictor import Served
-from service.protocol import HEAD_REFUSAL
+from service.protocol import CROWD_REFUSAL, HEAD_REFUSAL
 from service.security import Guard
 from service.state import State
 from service.wire import Answer
@@ -98,5 +98,6 @@ def test_every_request_is_refused_as_described(client: TestClient, state: State)
     state.problem = str(openapi_examples.NO_MODEL["error"])
     ask({"rows": [ROW]})
     late = (504, openapi_examples.TIMEOUT["error"])  # BentoML's, as the service's document shows it
-    head = (HEAD_REFUSAL.status, str(HEAD_REFUSAL))  # of the protocol, before any route
-    assert given | {late, head} == set(refusals())
+    # Of the protocol, before any route.
+    early = {(error.status, str(error)) for error in (HEAD_REFUSAL, CROWD_REFUSAL)}
+    assert given | {late} | early == set(refusals())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import threading
 from collections import Counter
 
 import numpy as np
@@ -13,7 +14,7 @@ from service.http import application
 from service.predictor import Served
 from service.security import Guard
 from service.state import State
-from service.wire import Answer, decode_rows
+from service.wire import Answer, decode_request, decode_rows
 from tests.bundles import START_NS, small_bundle
 from volatility import registry
 from volatility.features.engine import FeatureEngine
@@ -216,6 +217,34 @@ def test_reasons_are_given_where_they_are_asked_for(client, state):
     assert first["realised_volatility_900s"] == 1e-4
     assert "reasons" not in client.post("/predict?explain=false", json={"rows": rows}).json()
     assert client.post("/predict?explain=perhaps", json={"rows": rows}).status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "threaded"),
+    [
+        ("", {"rows": [{}] * 1000}, True),
+        ("?explain=true", {"rows": [{}] * 1000}, True),
+        ("?explain=true", {"rows": [{}] * 40}, False),
+        ("", {"rows": [ROW]}, False),
+        ("", '{"rows": [{"spread": NaN}]' + " " * 100_000 + "}", True),
+        ("?explain=true", "[" * 100_000, True),
+    ],
+)
+def test_what_takes_long_does_not_hold_the_event_loop(
+    client, state, monkeypatch, query, body, threaded
+):
+    state.settings = Settings(serving=Serving(max_rows=1000))
+    used: list[str] = []
+
+    def noted(*given):
+        used.append(threading.current_thread().name)
+        return decode_request(*given)
+
+    monkeypatch.setattr("service.http.decode_request", noted)
+    content = body if isinstance(body, str) else json.dumps(body)
+    response = client.post(f"/predict{query}", content=content)
+    assert response.status_code == (422 if "NaN" in content or content[0] == "[" else 200)
+    assert [name.startswith("AnyIO worker") for name in used] == [threaded]
 
 
 def test_a_symbol_chooses_the_fit_and_another_is_answered_as_unknown(state, client):

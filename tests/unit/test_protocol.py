@@ -189,6 +189,116 @@ def test_a_head_that_does_not_arrive_ends_the_connection(state, monkeypatch, beg
     assert served(state, talk) == (b"", b"")
 
 
+@contextlib.asynccontextmanager
+async def connections(port, count, sent=b""):
+    """Open connections one after the other, and send the same over each."""
+    async with contextlib.AsyncExitStack() as stack:
+        opened = []
+        for _ in range(count):
+            opened.append(await stack.enter_async_context(connection(port)))
+            opened[-1][1].write(sent)
+        yield opened
+
+
+@pytest.mark.parametrize("sent", [b"", b"POST /pred", b"POST /predict HTTP/1.1\r\nx: "])
+def test_beyond_the_limit_the_longest_idle_make_room(state, sent):
+    state.max_connections = 4
+
+    async def talk(place):
+        known = place.server.server_state.connections
+        async with (
+            connection(place.port) as (reader, writer),
+            connections(place.port, 3, sent) as idle,
+        ):
+            writer.write(request())  # it has sent a request: the silent ones go first
+            statuses = [(await asyncio.wait_for(read(reader), PATIENCE_SECONDS))[0]]
+            await until_async(lambda: len(known) == 4, "all are connected")
+            for _ in range(6):
+                async with connection(place.port) as (other, out):
+                    out.write(request())
+                    statuses.append((await asyncio.wait_for(read(other), PATIENCE_SECONDS))[0])
+                    assert len(known) <= 4
+            ended = await asyncio.wait_for(idle[0][0].read(), PATIENCE_SECONDS)
+            writer.write(request())
+            statuses.append((await asyncio.wait_for(read(reader), PATIENCE_SECONDS))[0])
+        return statuses, ended
+
+    assert served(state, talk) == ([200] * 8, b"")
+
+
+def test_those_that_sent_a_request_make_room_in_the_order_of_their_last(state):
+    state.max_connections = 3
+
+    async def talk(place):
+        async with connections(place.port, 3) as opened:
+            for reader, writer in [*opened, opened[0]]:
+                writer.write(request())
+                await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
+            async with connection(place.port) as (reader, writer):
+                writer.write(request())
+                await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
+                ended = await asyncio.wait_for(opened[1][0].read(), PATIENCE_SECONDS)
+                for kept in (opened[0], opened[2]):
+                    kept[1].write(request())
+                    await asyncio.wait_for(read(kept[0]), PATIENCE_SECONDS)
+            return ended
+
+    assert served(state, talk) == b""
+
+
+@pytest.mark.parametrize("given", [{}, {"x_forwarded_for": "10.0.0.1"}, {"path": "/predict/ticks"}])
+def test_beyond_the_limit_none_in_use_is_closed_and_a_new_one_is_refused(state, given):
+    state.max_connections = 3
+    rejected: list[str] = []
+    state.on_reject = rejected.append
+    whole = request(**given)
+
+    async def talk(place):
+        known = place.server.server_state.connections
+        async with connections(place.port, 3, whole[:-10]) as busy:
+            await until_async(
+                lambda: len(known) == 3 and all(one._heads for one in known), "all are in use"
+            )
+            async with connection(place.port) as (reader, _):
+                refused = await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
+                rest = await asyncio.wait_for(reader.read(), PATIENCE_SECONDS)
+            answers = []
+            for reader, writer in busy:
+                writer.write(whole[-10:])
+                answers.append((await asyncio.wait_for(read(reader), PATIENCE_SECONDS))[0])
+            async with connection(place.port) as (reader, writer):  # there is room again
+                writer.write(request())
+                answers.append((await asyncio.wait_for(read(reader), PATIENCE_SECONDS))[0])
+        return refused, rest, answers
+
+    (status, headers, content), rest, answers = served(state, talk)
+    assert (status, headers["connection"], rest) == (503, "close", b"")
+    assert set(content) == {"error", "row", "field"}
+    assert answers == [422 if "path" in given else 200] * 3 + [200]
+    assert rejected[0] == "connections"
+
+
+@pytest.mark.parametrize("path", ["/docs.json", "/predict"])
+def test_a_client_that_never_reads_is_not_waited_for_forever(state, monkeypatch, path):
+    monkeypatch.setattr(protocols, "UNREAD_SECONDS", 0.2)
+    asked = (
+        request(b'{"rows": [%s]}' % b",".join([b"{}"] * 1000))
+        if path == "/predict"
+        else request(b"", path, "GET")
+    )
+
+    async def talk(place):
+        known = place.server.server_state.connections
+        async with connection(place.port) as (reader, writer):
+            reader._transport.pause_reading()
+            writer.write(asked * 300)
+            await until_async(lambda: known, "it is connected")
+            await until_async(lambda: not known, "it is ended")
+        return await place.ask(request())
+
+    assert served(state, talk)[0][0] == 200
+
+
 def test_an_idle_connection_outlasts_the_patience_of_balancers(state):
     async def made():
         config = uvicorn.Config(Behind(state), log_config=None)
