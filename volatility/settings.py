@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 import msgspec
@@ -238,6 +238,7 @@ def load(path: Path | str = "params.yaml") -> Settings:
         raise SettingsError(f"{file} is not UTF-8; save it in the encoding UTF-8") from error
     if "\0" in text:
         raise SettingsError(f"{file} is not UTF-8, but UTF-16; save it in the encoding UTF-8")
+    found: Any = {}
     try:
         found = yaml.load(text, _Loader) or {}  # noqa: S506 - a SafeLoader
         return msgspec.convert(found, Settings, strict=False)
@@ -250,7 +251,7 @@ def load(path: Path | str = "params.yaml") -> Settings:
 class _Loader(yaml.SafeLoader):
     """Read scalars by the rules of YAML 1.2, which people expect: see the module's docstring."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
+    yaml_implicit_resolvers = {}  # noqa: RUF012 - it belongs to this class
 
 
 _FLOAT = (
@@ -424,7 +425,7 @@ def _right(name: str, value: str) -> str | None:
         case "alert_webhook_url":
             return None if _is_url(value) else "https://example.com/path"
         case "metrics_address":
-            good = _is_network(value) or re.fullmatch(r"[A-Za-z][\w.-]*", value)
+            good = _is_network(value) or bool(re.fullmatch(r"[A-Za-z][\w.-]*", value))
             return None if good and "/" not in value else "127.0.0.1 or 0.0.0.0, without a port"
         case "prefect_allowed_hosts":
             hosts = [host.strip() for host in value.split(",")]
