@@ -217,8 +217,9 @@ def train(settings: Settings, features: Path, model_folder: Path) -> None:
 
     Example: volatility train --features data/features
     """
-    from volatility import stages
+    from volatility import registry, stages
 
+    registry.latest()  # a registry that cannot be used is an error now, not after the work
     found = stages.train(settings, _paths(features=features, model=model_folder)).version
     known = "registered" if found.created else "was already registered"
     click.echo(f"{found.name} version {found.version} {known}; digest {found.digest[:12]}")

@@ -24,6 +24,7 @@ from volatility.registry.tracking import (
     RegistryError,
     UnknownVersionError,
     aliases,
+    artifact_uri,
     connect,
     exists,
     log_run,
@@ -260,7 +261,11 @@ def _download(client: MlflowClient, version: ModelVersion) -> Bundle:
     """Download the bundle's two data files and load them."""
     from mlflow.artifacts import download_artifacts
 
-    uri = retry_while_locked(client.get_model_version_download_uri, version.name, version.version)
+    uri = artifact_uri(
+        client,
+        retry_while_locked(client.get_model_version_download_uri, version.name, version.version),
+        f"version {version.version} of {version.name}",
+    )
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder, "bundle")
         target.mkdir()

@@ -8,12 +8,16 @@ import math
 import os
 import random
 import re
+import sqlite3
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
 
 import numpy as np
 
@@ -31,6 +35,7 @@ EXPERIMENT = "crypto-volatility"
 ATTEMPTS = 12
 LONGEST_PAUSE_SECONDS = 4.0
 SQLITE = "sqlite:///"
+ARTIFACTS = "mlartifacts"  # beside the SQLite file
 PYFUNC_PACKAGES = ("mlflow", "msgspec", "numba", "numpy", "pandas", "pyarrow", "scikit-learn")
 _QUIET = {
     # MLflow only accepts the word "true".
@@ -40,7 +45,17 @@ _QUIET = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "20",
 }
+_ADDRESSES = (  # that MLflow stores as absolute paths: table and column
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "storage_location"),
+)
+_OTHER_SCHEMA = re.compile(
+    r"found version (\w+), but expected|Can't locate revision identified by '(\w+)'"
+)
 _CREDENTIALS = re.compile(r"//[^/@\s]+@")  # in URLs: errors are shown in logs and to clients
+
+logger = logging.getLogger(__name__)
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -66,6 +81,8 @@ def connect(environment: Environment, *, create: bool = False) -> MlflowClient:
     UnknownVersionError
         If the store is a SQLite file that does not exist and ``create`` is False: MLflow
         would spend seconds on creating an empty one.
+    RegistryError
+        If the file is not a registry, or one of another MLflow; it is left as it is.
     """
     uri = environment.mlflow_tracking_uri
     if not create and uri.startswith(SQLITE) and not _database(uri).exists():
@@ -75,6 +92,8 @@ def connect(environment: Environment, *, create: bool = False) -> MlflowClient:
     import mlflow
     from mlflow.tracking import MlflowClient
 
+    if uri.startswith(SQLITE):
+        _check_file(_database(uri), create=create)
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.WARNING)
     # MLflow warns that an environment created by uv has no pip.
@@ -93,6 +112,10 @@ def translated(environment: Environment) -> Iterator[None]:
     try:
         yield
     except (MlflowException, SQLAlchemyError, OSError) as error:
+        schema = _OTHER_SCHEMA.search(str(error))
+        if schema:
+            place = _CREDENTIALS.sub("//", environment.mlflow_tracking_uri)
+            raise RegistryError(_other_schema(place, schema[1] or schema[2])) from error
         lines = str(error).strip().splitlines() or [type(error).__name__]
         text = (
             f"the model registry at {environment.mlflow_tracking_uri} cannot be used: "
@@ -244,15 +267,18 @@ def _signature() -> ModelSignature:
 
 
 def _experiment(client: MlflowClient) -> str:
-    """Find or create the experiment; with SQLite its artifacts are stored next to the database."""
+    """Find, restore or create the experiment; with SQLite its artifacts are beside the database."""
     from mlflow.exceptions import MlflowException
 
     uri = client.tracking_uri
-    location = None
-    if uri.startswith(SQLITE):
-        location = (_database(uri).absolute().parent / "mlartifacts").as_uri()
+    location = _artifacts(uri).as_uri() if uri.startswith(SQLITE) else None
     found = retry_while_locked(client.get_experiment_by_name, EXPERIMENT)
     if found is not None:
+        if found.lifecycle_stage == "deleted":
+            retry_while_locked(client.restore_experiment, found.experiment_id)
+            logger.warning("the experiment %s had been deleted and was restored", EXPERIMENT)
+        if location is not None:
+            _keep_beside(uri, found.artifact_location)
         return str(found.experiment_id)
     try:
         return str(retry_while_locked(client.create_experiment, EXPERIMENT, location))
@@ -260,6 +286,138 @@ def _experiment(client: MlflowClient) -> str:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
     return _experiment(client)  # another process created it in the meantime
+
+
+def artifact_uri(client: MlflowClient, uri: str, what: str) -> str:
+    """Return where an artifact is, given the absolute address that the registry has for it.
+
+    A project that was copied or moved has its artifacts still beside its registry.
+
+    Raises
+    ------
+    RegistryError
+        If it is in neither place; the message names both.
+    """
+    if not client.tracking_uri.startswith(SQLITE) or urlsplit(uri).scheme != "file":
+        return uri
+    stored, here = _path(uri), _artifacts(client.tracking_uri)
+    if ARTIFACTS in stored.parts:
+        place = len(stored.parts) - 1 - stored.parts[::-1].index(ARTIFACTS)
+        beside = here.joinpath(*stored.parts[place + 1 :])
+        if beside.exists():
+            return beside.as_uri()
+    if not stored.exists():
+        raise RegistryError(
+            f"{what} has lost its files: they are neither in {stored} nor in {here}; "
+            f"put the folder {ARTIFACTS} there again, or run `volatility train`"
+        )
+    return uri
+
+
+def _keep_beside(uri: str, location: str) -> None:
+    """Let a registry that was copied or moved with its folder write beside itself again.
+
+    MLflow stores absolute addresses: a copy would write into the original. An address that is
+    not this package's choice is kept.
+    """
+    here = _artifacts(uri)
+    if urlsplit(location).scheme != "file":
+        return
+    stored = _path(location)
+    if stored.name != ARTIFACTS or stored.resolve() == here.resolve():
+        return
+    new = here.as_uri()
+    with closing(sqlite3.connect(_database(uri), timeout=30)) as store, store:
+        if here.is_dir():
+            for table, column in _ADDRESSES:
+                store.execute(
+                    f"UPDATE {table} SET {column} = ? || substr({column}, ?) "  # noqa: S608
+                    f"WHERE substr({column}, 1, ?) = ?",
+                    (new, len(location) + 1, len(location) + 1, f"{location}/"),
+                )
+        store.execute(
+            "UPDATE experiments SET artifact_location = ? WHERE artifact_location = ?",
+            (new, location),
+        )
+    logger.warning("artifacts are stored in %s from now on, no longer in %s", here, stored)
+
+
+def _artifacts(uri: str) -> Path:
+    return _database(uri).absolute().parent / ARTIFACTS
+
+
+def _path(uri: str) -> Path:
+    return Path(url2pathname(urlsplit(uri).path))
+
+
+def _check_file(path: Path, *, create: bool) -> None:
+    """Refuse what is not a registry that the installed MLflow can use, and change nothing."""
+    other = "set MLFLOW_TRACKING_URI to another file, such as sqlite:///mlflow.db"
+    if path.is_dir():
+        raise RegistryError(f"{path} is a folder, not a model registry; {other}")
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise RegistryError(f"{path} cannot be read: {error.strerror}; {other}") from error
+    if not start:
+        if create:
+            return
+        raise UnknownVersionError(
+            f"the model registry {path} is empty (0 bytes); restore it from a backup, or run "
+            "`volatility train` to begin a new one"
+        )
+    if start != b"SQLite format 3\0":
+        raise RegistryError(f"{path} is not a model registry and was left as it is; {other}")
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as store:
+            tables = {name for (name,) in store.execute("SELECT name FROM sqlite_master")}
+            revisions = [
+                revision
+                for (revision,) in (
+                    store.execute("SELECT version_num FROM alembic_version")
+                    if "alembic_version" in tables
+                    else ()
+                )
+            ]
+    except sqlite3.OperationalError:
+        return  # locked by a process that writes: MLflow waits for it
+    except sqlite3.DatabaseError as error:
+        raise RegistryError(
+            f"the model registry {path} is damaged: {error}; restore it from a backup"
+        ) from error
+    if tables and not tables & {"experiments", "alembic_version"}:
+        raise RegistryError(f"{path} is a database of something else, not a registry; {other}")
+    for revision in revisions:
+        if revision not in _known_revisions():
+            raise RegistryError(_other_schema(str(path), revision))
+
+
+def _other_schema(place: str, revision: str) -> str:
+    import mlflow
+
+    installed = f"the installed MLflow {mlflow.__version__}"
+    if revision in _known_revisions():
+        return (
+            f"the model registry {place} was made by an older MLflow than {installed}: back it "
+            "up, then run `mlflow db upgrade` on it; it is unharmed"
+        )
+    return (
+        f"the model registry {place} was made by another MLflow: {installed} does not know its "
+        f"schema {revision}; it needs the version of MLflow that wrote it last, a newer one. "
+        "Install that, or set MLFLOW_TRACKING_URI to another file; the registry is unharmed"
+    )
+
+
+@cache
+def _known_revisions() -> frozenset[str]:
+    """Return the revisions of the schema that the installed MLflow knows."""
+    import mlflow
+
+    folder = Path(mlflow.__file__).parent / "store" / "db_migrations" / "versions"
+    return frozenset(path.name.partition("_")[0] for path in folder.glob("*.py"))
 
 
 def _flat(parameters: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
