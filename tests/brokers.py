@@ -50,7 +50,8 @@ def run_broker(folder: Path) -> Iterator[RunningBroker]:
         # .ci/run installs them: there, nothing may be left out for lack of a server.
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up(f"a real Kafka broker needs {' and '.join(missing)}")
-    running = RunningBroker(Broker(folder, *free_ports(2), PERMISSIONS))
+    port, controller_port = free_ports(2)
+    running = RunningBroker(Broker(folder, port, controller_port, PERMISSIONS))
     try:
         running.start()
         yield running

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import itertools
 import random
+import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -28,8 +30,8 @@ from tests.logs import (
 from tests.waiting import PATIENCE_SECONDS, until
 from volatility.dev.broker import Broker, BrokerError, cluster_id, prepare
 from volatility.lake.lake import Lake
-from volatility.records.tick import encode
-from volatility.streaming.capture import capture_topic
+from volatility.records.tick import Record, encode
+from volatility.streaming.capture import Rotation, capture_topic
 from volatility.streaming.log.interface import DEAD_LETTER, TICKS, LogError, Message, Writer
 from volatility.streaming.log.kafka_log import KafkaLog
 
@@ -56,8 +58,8 @@ def test_a_broker_starts_once(broker: RunningBroker) -> None:
 
 def test_any_folder_can_hold_a_log(tmp_path: Path) -> None:
     """An id of the cluster that begins with a dash was taken for an option."""
-    ports = free_ports(2)
-    brokers = (Broker(tmp_path / str(number), *ports) for number in itertools.count())
+    port, other = free_ports(2)
+    brokers = (Broker(tmp_path / str(number), port, other) for number in itertools.count())
     dashed = next(one for one in brokers if cluster_id(one).startswith("-"))
     prepare(dashed)
     (properties,) = dashed.data.rglob("meta.properties")
@@ -210,3 +212,54 @@ def test_a_broker_killed_under_load_loses_and_doubles_nothing(
         assert sorted(int(message.value) for message in everything) == list(range(appended))
         assert_contiguous(everything)
         assert_each_key_in_order(everything)
+
+
+@pytest.mark.parametrize("group", [None, "capture"])
+def test_capture_follows_partitions_that_are_added(
+    broker: RunningBroker, tmp_path: Path, group: str | None
+) -> None:
+    place = InKafka(broker.servers)
+    log, lake, stopping = place.log, Lake(tmp_path), threading.Event()
+    if log.partitions(TICKS):
+        place.delete(TICKS)
+    log.create(TICKS, 1)
+    source = f"{TICKS}.{log.generation(TICKS)}"
+    records = list(islice(market.records(0), 200))
+
+    def send(part: list[Record]) -> None:
+        writer = log.writer()  # a new one: it knows all partitions
+        for record in part:
+            writer.append(TICKS, record.symbol.encode(), encode(record))
+        writer.flush(PATIENCE_SECONDS)
+        writer.close()
+
+    def captured() -> bool:
+        ends = log.end_offsets(TICKS)
+        return all(lake.last_offset(source, part) + 1 == end for part, end in ends.items())
+
+    def capture() -> int:
+        rotation = Rotation(seconds=0.1)
+        return capture_topic(
+            log,
+            TICKS,
+            tmp_path,
+            follow=True,
+            group=group,
+            stopped=stopping.is_set,
+            rotation=rotation,
+        )
+
+    with ThreadPoolExecutor() as threads:
+        running = threads.submit(capture)
+        try:
+            send(records[:50])
+            until(lambda: captured() or running.done(), "the first partition is captured")
+            log.extend(TICKS, 5)
+            send(records[50:])
+            until(lambda: captured() or running.done(), "the added partitions are captured")
+        finally:
+            stopping.set()
+        running.result(PATIENCE_SECONDS)
+    assert sum(map(lake.rows, lake.symbols())) == 200, "no record is rejected"
+    place.delete(TICKS)
+    log.close()

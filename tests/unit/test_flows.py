@@ -33,6 +33,7 @@ from volatility.records.prediction import PREDICTION_SCHEMA
 from volatility.records.prediction import to_table as predictions_table
 from volatility.records.tick import Tick, encode
 from volatility.registry import Choice, RegistryError
+from volatility.streaming import layout
 from volatility.streaming.capture import capture_topic
 from volatility.streaming.log.interface import LogError
 from volatility.streaming.log.memory_log import MemoryLog
@@ -97,7 +98,8 @@ def test_records_deleted_before_capture_are_counted_for_the_monitor(
     assert records_deleted(tmp_path / "monitor") == {"ticks": lost}
 
 
-def test_capture_that_runs_out_of_time_ends_whole_and_goes_on_later(log, tmp_path):
+def test_capture_that_runs_out_of_time_ends_whole_and_goes_on_later(log, tmp_path, monkeypatch):
+    monkeypatch.setattr(layout, "READ_SECONDS", 0.01)
     fill(log, 20)
     log.pause()
     assert capturing.capture_to_end("ticks", tmp_path, timeout_seconds=0.01) == 0

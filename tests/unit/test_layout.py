@@ -81,7 +81,8 @@ def scored(log: MemoryLog) -> dict[tuple[str, int], float]:
 
 def of_lake(folder: Path) -> dict[tuple[str, int], float]:
     """Score the warm steps of the lake."""
-    lake, found = Lake(folder), {}
+    lake = Lake(folder)
+    found: dict[tuple[str, int], float] = {}
     for symbol in lake.symbols():
         times, rows = batch_rows(lake.scan(symbol))
         scores = bundle(0).score(rows, bundle(0).places([symbol] * len(rows))).tolist()
@@ -117,14 +118,14 @@ def test_records_on_another_partition_are_rejected_by_capture_and_score_alike(
     assert scored(log) == of_lake(tmp_path)
 
 
-@pytest.mark.parametrize("more", [3, 6])
+@pytest.mark.parametrize(("more", "group"), [(3, None), (6, None), (6, "score")])
 def test_added_partitions_are_followed_and_moved_symbols_wait_for_whole_windows(
-    tmp_path: Path, more: int, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, more: int, group: str | None, caplog: pytest.LogCaptureFixture
 ) -> None:
     log = made(2)
     stream = market.records(0, step_ns=SECOND // 5)
     append(log, islice(stream, 4_000))
-    scorer = Scorer(log, MODELS, group=None)  # type: ignore[arg-type]
+    scorer = Scorer(log, MODELS, group=group)  # type: ignore[arg-type]
     polls = count()
 
     def stopped() -> bool:

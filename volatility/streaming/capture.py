@@ -176,6 +176,10 @@ class Capture:
 
     def _open(self) -> None:
         self._generation = self._log.generation(self._topic)
+        if self._layout:
+            # Before anything is read, so that partitions added meanwhile are a change.
+            with suppress(LogError):  # it is asked again before the first record is judged
+                self._layout.refresh()
         if self._group is None:
             starts = {
                 p: self.history.continue_at(self.source, p)

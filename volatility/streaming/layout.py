@@ -33,7 +33,7 @@ logger = logging.getLogger(__name__)
 # Producers that have not noticed added partitions yet keep to the old ones. Kafka's own clients
 # ask for the number every five minutes (metadata.max.age.ms), ours every five seconds.
 GRACE_SECONDS = 300
-READ_SECONDS = 30.0
+READ_SECONDS = 10.0
 POLL_SECONDS = 0.2
 REASON = "the record is not on its symbol's partition: use the symbol as key, hashed by murmur2"
 
