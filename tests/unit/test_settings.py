@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from volatility import settings
+from volatility.environment import NO_TELEMETRY
 from volatility.records import SYMBOL
 from volatility.settings import Environment, Settings, SettingsError, environment, load
 
@@ -293,7 +294,7 @@ def test_the_ends_of_lines_of_another_system_are_not_part_of_a_value(
             bare.setenv(name, value + end)
     assert environment() == Environment()
     settings.disable_telemetry()
-    assert {name: os.environ[name] for name in settings.NO_TELEMETRY} == settings.NO_TELEMETRY
+    assert {name: os.environ[name] for name in NO_TELEMETRY} == NO_TELEMETRY
 
 
 @pytest.mark.parametrize("text", ['"baseline"', "'baseline'\r"])
