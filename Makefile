@@ -125,7 +125,7 @@ lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest al
 	$(COMPILE) pyproject.toml --extra dev -c requirements.lock -o requirements-dev.lock $(ARGS)
 	printf 'setuptools\nuv\n' | $(COMPILE) - -c requirements.lock -o requirements-bootstrap.lock $(ARGS)
 	printf 'psycopg2-binary\n' | $(COMPILE) - -c requirements.lock -o requirements-postgres.lock $(ARGS)
-	printf 'pip-audit\n' | $(COMPILE) - -c requirements.lock -o requirements-audit.lock $(ARGS)
+	printf 'pip-audit\ncyclonedx-bom\npip-licenses\n' | $(COMPILE) - -c requirements.lock -o requirements-audit.lock $(ARGS)
 
 clean: ## remove build output and caches (DATA=1: also lake, reports and the MLflow store, not recordings)
 	@$(if $(filter 1,$(DATA)),$(refuse_running_broker))
