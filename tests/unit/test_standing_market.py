@@ -14,6 +14,7 @@ from volatility.records.tick import Record
 from volatility.registry import Registered
 from volatility.settings import Settings
 from volatility.simulation.simulator import simulate
+from volatility.streaming.sources import MAX_EVENTS
 from volatility.streaming.sources.events import Arrived
 from volatility.units import SECOND
 
@@ -33,7 +34,7 @@ def collect(lake: Path, now: int, known: dict[str, int]) -> list[Record]:
                     batch = await asyncio.wait_for(anext(events), 2.0)
                 except TimeoutError:
                     return found
-                assert 0 < len(batch) <= standing_market.MAX_EVENTS
+                assert 0 < len(batch) <= MAX_EVENTS
                 found += [event.record for event in batch if isinstance(event, Arrived)]
 
     return asyncio.run(read())

@@ -30,7 +30,7 @@ from volatility.records import to_records
 from volatility.settings import SettingsError, load
 from volatility.simulation import simulate
 from volatility.streaming.log import LogError
-from volatility.streaming.sources import Arrived, Event, merge
+from volatility.streaming.sources import Arrived, Event, merge, when_due
 from volatility.units import SECOND
 
 FILE = "standing-market.json"
@@ -39,7 +39,6 @@ PAST_HOURS = 48  # for the first model: usually enough to beat the baselines
 # Longer than a feature's memory, so that the first windows are cold in the stream and in the lake.
 PAUSE_HOURS = 1
 RECENT_HOURS = 2  # sent at once at the start
-MAX_EVENTS = 1024  # per yielded list
 LAKE = Path("data/ticks")
 PARTITIONS = 4
 
@@ -104,15 +103,12 @@ async def stream(
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         table, times = batch
         events: list[Event] = [Arrived(record) for record in to_records(table)]
-        start = 0
-        while start < len(events):
-            now = clock()
-            stop = min(int(np.searchsorted(times, now, side="right")), start + MAX_EVENTS)
-            if stop > start:
-                yield events[start:stop]
-                start = stop
-            else:
-                await asyncio.sleep((int(times[start]) - now) / SECOND)
+        async for part in when_due(events, times, clock, _sleep):
+            yield part
+
+
+async def _sleep(nanoseconds: float) -> None:
+    await asyncio.sleep(nanoseconds / SECOND)
 
 
 def _after(batches: Iterator[pa.RecordBatch], time_ns: int) -> Iterator[pa.RecordBatch]:

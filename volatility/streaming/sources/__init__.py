@@ -19,11 +19,12 @@ from volatility.streaming.sources.events import (
 )
 from volatility.streaming.sources.feed import GAP_REASONS
 from volatility.streaming.sources.merge import merge
-from volatility.streaming.sources.replay import replay, simulated
+from volatility.streaming.sources.replay import MAX_EVENTS, replay, simulated, when_due
 from volatility.streaming.sources.websocket import Timing, live
 
 __all__ = [
     "GAP_REASONS",
+    "MAX_EVENTS",
     "Arrived",
     "Event",
     "Gap",
@@ -36,4 +37,5 @@ __all__ = [
     "merge",
     "replay",
     "simulated",
+    "when_due",
 ]

@@ -13,6 +13,7 @@ import math
 import tempfile
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -32,6 +33,7 @@ from volatility.streaming.sources.events import (
     SourceStatistics,
 )
 from volatility.streaming.sources.merge import Times, merge
+from volatility.units import Floats, Integers
 
 BATCH_ROWS = 8192
 MAX_EVENTS = 1024  # per yielded list
@@ -222,15 +224,37 @@ async def _due(
             began, last_ns = clock(), int(times[0])
         due = last_due + np.cumsum(_waits(np.diff(times, prepend=last_ns), speed))
         last_ns, last_due = int(times[-1]), float(due[-1])
-        start = 0
-        while start < len(events):
-            passed = clock() - began
-            stop = min(int(np.searchsorted(due, passed, side="right")), start + MAX_EVENTS)
-            if stop > start:
-                yield events[start:stop]
-                start = stop
-            # Sleep at full speed too, so that other tasks can run.
-            await sleep(max(0.0, float(due[start]) - passed) if start < len(events) else 0.0)
+        async for part in when_due(events, due, partial(_since, began, clock), sleep):
+            yield part
+
+
+def _since(began: float, clock: Callable[[], float]) -> float:
+    return clock() - began
+
+
+async def when_due(
+    events: Sequence[Event],
+    due: Floats | Integers,
+    now: Callable[[], float],
+    sleep: Callable[[float], Awaitable[None]],
+) -> AsyncGenerator[list[Event], None]:
+    """Yield events once they are due, in order and at most ``MAX_EVENTS`` at a time.
+
+    Parameters
+    ----------
+    events : sequence of Event
+    due : float64[n] or int64[n]
+        When each event is due, ascending, in the unit of ``now`` and ``sleep``.
+    """
+    start = 0
+    while start < len(events):
+        time_now = now()
+        stop = min(int(np.searchsorted(due, time_now, side="right")), start + MAX_EVENTS)
+        if stop > start:
+            yield list(events[start:stop])
+            start = stop
+        # Sleep even if the next event is due, so that other tasks can run.
+        await sleep(max(0, due[start] - time_now) if start < len(events) else 0)
 
 
 def _waits(spacing_ns: Times, speed: float) -> npt.NDArray[np.float64]:
