@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -100,3 +101,10 @@ def live_model(qlike: float | None, pr_auc: float | None) -> LiveModel:
     """Return the live skill of a model of which little is known."""
     unknown: dict[str, Any] = dict.fromkeys(LiveModel.__struct_fields__)
     return LiveModel(**(unknown | {"qlike": qlike, "pr_auc": pr_auc}))
+
+
+def some_features(data: Path) -> None:
+    """Create a file of feature rows, which the replaced stage does not read."""
+    path = data / "features" / "symbol=BTC-USD" / "date=2026-01-05" / "features.parquet"
+    path.parent.mkdir(parents=True)
+    path.touch()

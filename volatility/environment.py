@@ -94,8 +94,6 @@ def _right(name: str, value: str) -> str | None:
         case "prefect_api_url":
             good = _is_url(value) and "/api" in urlsplit(value).path
             return None if good else "http://localhost:4200/api"
-        case "alert_webhook_url":
-            return None if _is_url(value) else "https://example.com/path"
         case "metrics_address":
             good = is_network(value) or bool(re.fullmatch(r"[A-Za-z][\w.-]*", value))
             return None if good and "/" not in value else "127.0.0.1 or 0.0.0.0, without a port"

@@ -241,11 +241,11 @@ def test_what_is_no_time_is_refused(text):
 
 
 def test_subscriptions_ask_for_tickers_and_heartbeats():
-    advanced_trade = [json.loads(text) for text in subscriptions("advanced-trade", ["A", "B"])]
+    advanced_trade = [json.loads(text) for text in subscriptions("advanced-trade", [["A", "B"]])]
     assert advanced_trade == [
         {"type": "subscribe", "product_ids": ["A", "B"], "channel": "ticker"},
         {"type": "subscribe", "channel": "heartbeats"},
     ]
-    (older,) = subscriptions("exchange", ["A"])
+    (older,) = subscriptions("exchange", [["A"]])
     assert json.loads(older)["channels"] == ["ticker", "heartbeat"]
     assert all(url.startswith("wss://") for url in URLS.values())

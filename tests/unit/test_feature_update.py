@@ -179,7 +179,7 @@ def test_features_of_a_voided_period_are_those_without_its_ticks(
 ) -> None:
     lake, folder, without = (tmp_path / name for name in ("ticks", "features", "without"))
     records = market(7)
-    start, stop = MIDNIGHT - 100 * SECOND, MIDNIGHT + 50 * SECOND
+    start, stop = MIDNIGHT - 900 * SECOND, MIDNIGHT + 600 * SECOND
     write(Lake(lake), records, 0)
     update(Lake(lake), folder)
     before = read_features(folder)

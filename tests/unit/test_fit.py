@@ -221,7 +221,7 @@ def test_training_reports_each_lack() -> None:
     with pytest.raises(TrainingError, match="too few to fit and validate on: record or simulate"):
         fit(data.take(np.arange(50)))
     still = replace(data, variance=np.zeros_like(data.variance))
-    with pytest.raises(TrainingError, match="never moves"):
+    with pytest.raises(TrainingError, match="the price does not move"):
         fit(still)
 
 

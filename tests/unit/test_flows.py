@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -23,7 +22,7 @@ from pipelines.common import transient
 from pipelines.deployments import FLOWS
 from pipelines.state import records_deleted, rows_written
 from pipelines.watch import note
-from tests.live import live_model, prediction
+from tests.live import live_model, prediction, some_features
 from tests.short_log import ShortLog
 from volatility import registry, stages
 from volatility.evaluation import DriftError, Evidence, TooFewRowsError, Verdict
@@ -191,13 +190,6 @@ def test_the_first_day_has_nothing_to_do_and_that_is_no_failure(tmp_path, monkey
     assert drifting.compare(data, reports, params) is None
     assert measuring.measure(data, reports, params) is None
     assert compacting.merge(data) == {}
-
-
-def some_features(data: Path) -> None:
-    """Create a file of feature rows, which the replaced stage does not read."""
-    path = data / "features" / "symbol=BTC-USD" / "date=2026-01-05" / "features.parquet"
-    path.parent.mkdir(parents=True)
-    path.touch()
 
 
 def test_rows_of_another_market_than_the_model_s_are_not_compared_and_that_is_no_failure(

@@ -123,7 +123,7 @@ def test_the_shipped_prior_serves_without_a_registry(tmp_path, monkeypatch):
 def test_a_registry_that_cannot_be_reached_is_an_error(tmp_path, monkeypatch):
     (tmp_path / "mlflow.db").write_text("this is not a database")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    with pytest.raises(RegistryError, match="cannot be used"):
+    with pytest.raises(RegistryError, match="is not a model registry"):
         chosen(tmp_path)
 
 

@@ -16,6 +16,7 @@ from pipelines import drift as drifting
 from service.predictor import load
 from service.watch import Watch
 from tests.bundles import random_rows, small_bundle
+from tests.live import some_features
 from tests.registries import make_registry, register_small
 from volatility import registry, settings, stages
 from volatility.features.table import FEATURE_NAMES, INDEX
@@ -526,7 +527,7 @@ def test_scorer_report_drift_and_service_follow_one_choice(
     asked: list[str | None] = []
     monkeypatch.setattr(stages, "drift", lambda *_, model: asked.append(model))
     monkeypatch.setattr(drifting, "observe", lambda *_: None)
-    (tmp_path / "features" / "symbol=BTC-USD").mkdir(parents=True)
+    some_features(tmp_path)
     drifting.compare(str(tmp_path), str(tmp_path / "reports"), "params.yaml")
     assert asked == [choice.version]
 

@@ -271,7 +271,6 @@ def test_a_number_that_is_none_names_the_variable(bare: pytest.MonkeyPatch, text
         ("PREFECT_ALLOWED_HOSTS", "http://localhost", "localhost,127.0.0.1"),
         ("METRICS_ADDRESS", "0.0.0.0:9102", "without a port"),
         ("METRICS_ADDRESS", "http://localhost", "without a port"),
-        ("ALERT_WEBHOOK_URL", "hooks.example.com/x", "https://"),
     ],
 )
 def test_a_wrong_variable_is_answered_by_the_right_spelling(

@@ -115,8 +115,9 @@ def update_features(
             total = {"new": 0, "late": 0, "duplicates": 0}
             with tqdm(unit=" rows", desc="features", disable=None if progress else True) as bar:
                 for symbol, end in ends.items():
-                    now = Built(runs[symbol], _days(folder, symbol), voided[symbol])
-                    if end is None or known[symbol] != now:
+                    if end is None or known[symbol] != Built(
+                        runs[symbol], _days(folder, symbol), voided[symbol]
+                    ):
                         found = _extend(lake, symbol, folder, end, settings, bar.update)
                         total = {key: total[key] + found[key] for key in total}
             for path in folder.glob("symbol=*"):

@@ -122,7 +122,7 @@ def _samples(data: Dataset) -> list[Sample]:
         result.append(one)
     if not result[0].realised.any():
         raise TrainingError(
-            "the midprice never moves in the training rows: there is no volatility to learn from"
+            "the price does not move in the training rows: there is no volatility to learn from"
         )
     return result
 
