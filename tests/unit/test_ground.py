@@ -46,7 +46,7 @@ def test_a_lock_holds_only_pins_with_hashes(lock: str) -> None:
     lines = entries.splitlines()
     assert lines
     pinned = re.compile(
-        r"[a-z0-9._-]+(\[[a-z0-9, ]+\])?==\S+( ; [^\\]+?)?( +--hash=sha256:\w{64})+"
+        r"[a-z0-9._-]+(\[[a-z0-9, -]+\])?==\S+( ; [^\\]+?)?( +--hash=sha256:\w{64})+"
     )
     assert [line for line in lines if not pinned.fullmatch(line)] == []
 
