@@ -19,6 +19,7 @@ from volatility.cli.main import main
 from volatility.evaluation import Evidence, Placebo, Verdict
 from volatility.evaluation.placebo import Skill
 from volatility.models.simple import SIMPLE
+from volatility.registry import promotion
 from volatility.simulation.simulator import simulate
 
 PARAMETERS = """
@@ -128,7 +129,7 @@ def test_from_evaluation_to_rollback(trained: Path, monkeypatch: pytest.MonkeyPa
     again = json.loads(Path("reports/evaluation.json").read_text())["gate"]
     assert again["evidence"] == gate["evidence"]
 
-    monkeypatch.setattr(stages, "gate", earned)
+    monkeypatch.setattr(promotion, "gate", earned)
     assert done("promote") == "version 1 is champion\n"
     Path("params.yaml").write_text(PARAMETERS.replace("min_samples_leaf: 60", "seed: 8"))
     assert "version 2 registered" in done("train")
