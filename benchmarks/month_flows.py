@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -32,7 +33,7 @@ from volatility.simulation import simulate
 from volatility.units import DAY_NS
 
 SYMBOLS = ("BTC-USD", "ETH-USD")
-DAYS, SIMULATED_DAYS = 30, 3
+DAYS, SIMULATED_DAYS, UNSEEN_DAYS = 30, 3, 2
 GIBIBYTES = 2.0
 BATCH_ROWS = 10_000
 RESULTS = ROOT / "benchmarks" / "results" / "month.json"
@@ -146,10 +147,14 @@ def apart(name: str, folder: Path) -> Built:
 
 def measure(folder: Path, days: int = DAYS) -> list[Row]:
     """Measure the flows on a number of days; everything is written to ``folder``."""
-    write_features(folder / "data" / "features", days)
+    features = folder / "data" / "features"
+    write_features(features, days - UNSEEN_DAYS)
     (folder / "params.yaml").write_text("{}\n")
     rows = []
     for name in RUNS:
+        if name == "predict":  # rows that the model was trained on are not measured
+            shutil.rmtree(features)
+            write_features(features, days)
         took = apart(name, folder)
         if not took.rows:
             raise RuntimeError(f"{name} had no rows to work on")
