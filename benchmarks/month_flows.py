@@ -1,9 +1,8 @@
 """Measure the peak memory of the flows train, performance and drift on a month of two symbols.
 
-``python -m benchmarks.month_flows`` writes feature files, runs each flow's steps on them in a
-process of its own, which imports what a run of the flow imports, captures a day of predictions in
-between, and writes ``benchmarks/results/month.json``. It takes some minutes and is not part of
-``make bench``.
+``python -m benchmarks.month_flows`` writes feature files and a day of predictions, and runs the
+steps of each flow on them in a separate process with the flow's imports. It writes
+``benchmarks/results/month.json``, takes about seven minutes and is not part of ``make bench``.
 """
 
 from __future__ import annotations
