@@ -1,4 +1,4 @@
-"""Make the pages of the site that are no files of ``docs/``, and lead the links of all others.
+"""Generate the pages of the site that are not files of ``docs/``, and resolve the links of the others.
 
 The documents link each other as a code host reads them: ``../README.md``, ``adr/``, a source file.
 On the site the first two are pages, made here. A link to a file that has no page there becomes
@@ -90,7 +90,7 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 
 def on_files(files: Files, *, config: MkDocsConfig) -> Files:
-    """Add the pages that are no files of ``docs/``."""
+    """Add the pages that are not files of ``docs/``."""
     for page, document in DOCUMENTS.items():
         files.append(File.generated(config, page, content=(ROOT / document).read_text()))
     files.append(File.generated(config, DECISIONS, content=decisions()))

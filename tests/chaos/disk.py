@@ -1,4 +1,4 @@
-"""Fill the lake's disk: capture says so once, waits, and goes on when there is room."""
+"""Fill the lake's disk: capture reports it once, waits, and continues when there is room."""
 
 from __future__ import annotations
 

@@ -367,7 +367,7 @@ def test_two_members_and_a_rebalance_score_each_step(
         one.step()
     one.step()
     two = scorer()
-    for _ in range(6):  # the one goes on amid the replay, the other joins
+    for _ in range(6):  # one continues in the middle of the replay, the other joins
         two.step()
         one.step()
     assert len(one._partitions) == len(two._partitions) == 1

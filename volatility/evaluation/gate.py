@@ -134,7 +134,7 @@ def _why_not(evidence: Evidence, opponent: str) -> str:
 
 
 def _against(predictions: Predictions, champion: Champion) -> Predictions:
-    """Return the rows that a champion has not seen, with its predictions for them."""
+    """Return the rows that a champion has not seen, with its own predictions for them."""
     bundle = champion.bundle
     kept = predictions.take(unseen(bundle, predictions.data.time))
     if not len(kept.data):

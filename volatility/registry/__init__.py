@@ -13,6 +13,7 @@ from volatility.registry.champions import (
     write_evidence,
     write_live_evidence,
 )
+from volatility.registry.errors import RefusedVersionError, RegistryError, UnknownVersionError
 from volatility.registry.follow import Follower
 from volatility.registry.live_evidence import measure_and_judge
 from volatility.registry.packaging import package
@@ -36,7 +37,6 @@ from volatility.registry.store import (
     resolve,
     version_of,
 )
-from volatility.registry.tracking import RefusedVersionError, RegistryError, UnknownVersionError
 
 __all__ = [
     "CHALLENGER",

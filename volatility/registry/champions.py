@@ -16,9 +16,9 @@ import msgspec
 
 from volatility import settings
 from volatility.evaluation import Demotion
+from volatility.registry.errors import RegistryError
 from volatility.registry.store import CHALLENGER, CHAMPION, find
 from volatility.registry.tracking import (
-    RegistryError,
     aliases,
     connect,
     exists,

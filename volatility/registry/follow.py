@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from volatility.registry.errors import RefusedVersionError, RegistryError
 from volatility.registry.serving import Choice, choose
-from volatility.registry.tracking import RefusedVersionError, RegistryError
 
 Taken = TypeVar("Taken")
 

@@ -24,8 +24,8 @@ from volatility.evaluation import (
     restart,
 )
 from volatility.registry import champions
+from volatility.registry.errors import RegistryError
 from volatility.registry.serving import live_models
-from volatility.registry.tracking import RegistryError
 from volatility.settings import Settings
 
 logger = logging.getLogger(__name__)

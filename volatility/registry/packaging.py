@@ -13,9 +13,9 @@ import msgspec
 
 from volatility.models import BundleError
 from volatility.models import bundle as bundles
+from volatility.registry.errors import RegistryError
 from volatility.registry.serving import choose, load
 from volatility.registry.store import RegisteredModel
-from volatility.registry.tracking import RegistryError
 
 MODEL_FOLDER = "model"  # in the service's folder, only in a Bento
 RECORD_FILE = "registered.json"

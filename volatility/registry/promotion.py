@@ -14,8 +14,8 @@ from volatility.evaluation import Champion, Evidence, Predictions, Verdict
 from volatility.evaluation import judge as gate
 from volatility.models import Bundle
 from volatility.registry import champions
+from volatility.registry.errors import RegistryError
 from volatility.registry.store import resolve, version_of
-from volatility.registry.tracking import RegistryError
 from volatility.settings import Settings
 
 

@@ -19,15 +19,13 @@ from typing import TYPE_CHECKING, Any
 from volatility import settings
 from volatility.models import Bundle, BundleError, UnreadableError
 from volatility.models import bundle as bundles
+from volatility.registry.errors import RefusedVersionError, RegistryError, UnknownVersionError
+from volatility.registry.runs import log_run
+from volatility.registry.sqlite_file import artifact_uri
 from volatility.registry.tracking import (
-    RefusedVersionError,
-    RegistryError,
-    UnknownVersionError,
     aliases,
-    artifact_uri,
     connect,
     exists,
-    log_run,
     look_up,
     retry_while_locked,
     translated,

@@ -304,7 +304,7 @@ class Scorer:
     def _skip(self, part: _Partition, message: Message, symbol: str) -> None:
         """Count a record that is not on its symbol's partition; capture keeps it.
 
-        It is no fault if it was sent before partitions were added.
+        This is not a fault if it was sent before partitions were added.
         """
         new = message.offset > part.closed
         if new and not self._layout.owns(message.partition, symbol, message.time_ns):
