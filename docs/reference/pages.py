@@ -1,4 +1,4 @@
-"""Generate the pages of the site that are not files of ``docs/``, and resolve the links of the others.
+"""Generate the pages of the site that are not files of ``docs/``, and resolve their links.
 
 The documents link each other as a code host reads them: ``../README.md``, ``adr/``, a source file.
 On the site the first two are pages, made here. A link to a file that has no page there becomes

@@ -139,7 +139,7 @@ def test_serving_goes_on_after_the_server_was_away(prefect: Prefect, served: Pro
     prefect.process.start()
     prefect.wait()
     before = prefect.count("compact")
-    until(lambda: prefect.count("compact") > before, "another run of compact", served, prefect.process)
+    until(lambda: prefect.count("compact") > before, "another run", served, prefect.process)
 
 
 def test_a_process_that_was_killed_leaves_no_run_in_the_way(
@@ -152,7 +152,7 @@ def test_a_process_that_was_killed_leaves_no_run_in_the_way(
     prefect.wait()
     before = prefect.count("compact")
     served.start()
-    until(lambda: prefect.count("compact") > before, "another run of compact", served, prefect.process)
+    until(lambda: prefect.count("compact") > before, "another run", served, prefect.process)
     assert prefect.count("compact", "RUNNING") <= 1
 
 

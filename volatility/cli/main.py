@@ -30,7 +30,7 @@ class Time(click.ParamType):
         try:
             return int(value) if str(value).isdigit() else parse_iso(str(value))
         except ValueError:
-            self.fail(f"{value!r} is not a time; use 2026-01-05T10:00:00 or nanoseconds", param, ctx)
+            self.fail(f"{value!r} is not a time; use 2026-01-05T10:00 or nanoseconds", param, ctx)
 
 
 TIME = Time()
