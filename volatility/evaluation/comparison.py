@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import stdtr
 
 from volatility.units import Floats
 
@@ -73,6 +72,8 @@ def diebold_mariano(loss_difference: Floats, lags: int) -> DieboldMariano:
     steps = lags + 1
     correction = (count + 1 - 2 * steps + steps * (steps - 1) / count) / count
     statistic = mean / math.sqrt(variance / count) * math.sqrt(correction)
+    from scipy.special import stdtr
+
     return DieboldMariano(statistic, 2.0 * float(stdtr(count - 1, -abs(statistic))))
 
 

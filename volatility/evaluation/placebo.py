@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 
 import msgspec
 import numpy as np
-from scipy.special import ndtr, stdtrit
 
 from volatility.dataset import Dataset, assemble, before
 from volatility.evaluation.bootstrap import mean_draws
@@ -164,6 +163,8 @@ def _wider(blocks: int) -> float:
     """
     if blocks < 2:
         return math.inf
+    from scipy.special import ndtr, stdtrit
+
     return float(stdtrit(blocks - 1, ndtr(STANDARD_ERRORS))) / STANDARD_ERRORS
 
 
