@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -12,6 +13,7 @@ from volatility.features.table import FEATURE_NAMES, INDEX
 from volatility.models.bundle import Bundle
 from volatility.models.fit import fit_bundle
 from volatility.models.prior import shipped
+from volatility.models.storage import forecasters_from_arrays, forecasters_to_arrays
 from volatility.settings import Settings
 from volatility.units import SECOND
 
@@ -19,6 +21,8 @@ START_NS = 1_775_337_225 * SECOND  # on the grid of training rows
 STRIDE = 15
 HORIZONS = (60, 300, 900)
 SCALE = 1e-5  # volatility per root second: a spike level that the simulated market passes often
+
+Arrays = dict[str, np.ndarray]
 
 
 def random_rows(count: int, seed: int = 0, missing: float = 0.1) -> npt.NDArray[np.float64]:
@@ -57,3 +61,15 @@ def random_dataset(
 def small_bundle(seed: int = 0, symbols: tuple[str, ...] = ("BTC-USD",)) -> Bundle:
     """Fit a bundle on random rows; another seed is another model."""
     return fit_bundle(random_dataset(seed=seed, symbols=symbols), Settings(), shipped())
+
+
+def arrays_of(bundle: Bundle) -> Arrays:
+    """Return copies of the arrays of a bundle's forecasters."""
+    return {name: np.array(a) for name, a in forecasters_to_arrays(bundle.forecasters).items()}
+
+
+def with_arrays(bundle: Bundle, arrays: Arrays) -> Bundle:
+    """Return the bundle with these arrays instead."""
+    spec = bundle.specification
+    found = forecasters_from_arrays(arrays, spec.models, len(spec.symbols), len(spec.horizons))
+    return replace(bundle, forecasters=found)
