@@ -96,8 +96,10 @@ class Sample:
 def sample(data: Dataset, place: int) -> Sample:
     """Return the rows of a dataset with a known outcome at a horizon's index."""
     known = np.flatnonzero(~np.isnan(data.variance[:, place]))
+    # All rows have an outcome at the shortest horizon: a month of features needs no copy.
+    rows = data.rows if len(known) == len(data) else data.rows[known]
     return Sample(
-        data.horizons[place], len(data.symbols), data.rows[known], data.symbol[known],
+        data.horizons[place], len(data.symbols), rows, data.symbol[known],
         data.time[known], data.variance[known, place],
     )  # fmt: skip
 
