@@ -147,13 +147,13 @@ def apart(name: str, folder: Path) -> Built:
 def measure(folder: Path, days: int = DAYS) -> list[Row]:
     """Measure the flows on a number of days; everything is written to ``folder``."""
     features = folder / "data" / "features"
-    write_features(features, days - UNSEEN_DAYS)
+    write_features(features, days)
     (folder / "params.yaml").write_text("{}\n")
     rows = []
     for name in RUNS:
         if name == "predict":  # rows that the model was trained on are not measured
             shutil.rmtree(features)
-            write_features(features, days)
+            write_features(features, days + UNSEEN_DAYS)
         took = apart(name, folder)
         if not took.rows:
             raise RuntimeError(f"{name} had no rows to work on")
