@@ -105,6 +105,16 @@ def test_take_keeps_columns_together() -> None:
     assert len(part) == 3
 
 
+def test_consecutive_rows_are_not_copied() -> None:
+    data = assemble(two(), SETTINGS)
+    part = data.take(np.arange(5, 20))
+    assert np.shares_memory(part.rows, data.rows)
+    assert part.rows.tobytes() == data.rows[5:20].tobytes()
+    other = data.take(np.array([5, 7]))
+    assert not np.shares_memory(other.rows, data.rows)
+    assert other.rows.tobytes() == data.rows[[5, 7]].tobytes()
+
+
 def test_the_digest_is_that_of_the_content() -> None:
     data = assemble(two(), SETTINGS)
     assert assemble(two(), SETTINGS).digest() == data.digest()

@@ -122,7 +122,7 @@ def test_an_unknown_symbol_is_predicted_by_the_pooled_levels() -> None:
 def test_parts_are_joined_in_order() -> None:
     bundle, data = small_bundle(), random_dataset(60, 3)
     one, two = data.take(np.arange(25)), data.take(np.arange(25, 60))
-    joined = concatenate([predict(bundle, one, 1), predict(bundle, two, 1)])
+    joined = concatenate(data, [predict(bundle, one, 1), predict(bundle, two, 1)])
     whole = predict(bundle, data, 1)
     assert_same(joined, replace(whole, simple=whole.simple * 2))
 

@@ -8,13 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from volatility import memory
 from volatility.dataset.forward import forward_variance
 from volatility.features import FEATURE_NAMES, INDEX, FeatureFrame, day_frames, is_warm
 from volatility.settings import Settings
-from volatility.units import DAY_NS, SECOND, Floats, Integers
+from volatility.units import DAY_NS, SECOND, Bools, Floats, Integers
 
 COLUMNS = len(FEATURE_NAMES)
 RETURN, RECORD_AGE = INDEX["log_return_1s"], INDEX["seconds_since_record"]
@@ -49,8 +48,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.time)
 
-    def take(self, chosen: npt.NDArray[np.int64] | npt.NDArray[np.bool_]) -> Dataset:
-        """Return a subset of rows, selected by index or mask."""
+    def take(self, chosen: Integers | Bools) -> Dataset:
+        """Return a subset of rows, selected by index or mask; consecutive rows share the memory."""
+        if chosen.dtype != np.bool_ and len(chosen) and (np.diff(chosen) == 1).all():
+            return self._slice(slice(int(chosen[0]), int(chosen[-1]) + 1))
+        return self._slice(chosen)
+
+    def _slice(self, chosen: slice | Integers | Bools) -> Dataset:
         return replace(
             self,
             symbol=self.symbol[chosen],

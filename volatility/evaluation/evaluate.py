@@ -263,23 +263,20 @@ def _confidence_set(
 
 def _parts(predictions: Predictions, part: Integers, count: int) -> Iterator[tuple[int, Part]]:
     """Measure each part of the rows that has any: the base rate and every model's main figures."""
+    bare = replace(predictions, said={})  # of which models, one copy at a time is enough
     for number in range(count):
-        mine = predictions.take(np.flatnonzero(part == number))
-        if not len(mine.data):
+        rows = np.flatnonzero(part == number)
+        if not len(rows):
             continue
+        mine = bare.take(rows)
         weight = symbol_weights(mine.data.symbol)
         spikes = spikes_of(mine)
         stratum = mine.fold * len(mine.data.symbols) + mine.data.symbol
         block = np.zeros(len(weight), dtype=np.int64)
         once = Resampled(block, weight, stratum, Draws(np.ones((1, 1))))
         figures = {
-            model: PartFigures(
-                qlike=float(np.average(losses(mine, model), weights=weight)),
-                crps_bps=float(np.average(said.crps_bps[:, 0], weights=weight)),
-                pr_auc=precision(spikes, said.score[:, 0], once).point,
-                brier=float(np.average(brier(spikes, said.score[:, 0]), weights=weight)),
-            )
-            for model, said in mine.said.items()
+            model: _part_figures(replace(bare, said={model: said}).take(rows), model, spikes, once)
+            for model, said in predictions.said.items()
         }
         yield (
             number,
@@ -290,6 +287,19 @@ def _parts(predictions: Predictions, part: Integers, count: int) -> Iterator[tup
                 models=figures,
             ),
         )
+
+
+def _part_figures(
+    predictions: Predictions, model: str, spikes: Bools, once: Resampled
+) -> PartFigures:
+    said = predictions.said[model]
+    score = said.score[:, 0]
+    return PartFigures(
+        qlike=float(np.average(losses(predictions, model), weights=once.weight)),
+        crps_bps=float(np.average(said.crps_bps[:, 0], weights=once.weight)),
+        pr_auc=precision(spikes, score, once).point,
+        brier=float(np.average(brier(spikes, score), weights=once.weight)),
+    )
 
 
 def _per_symbol(predictions: Predictions) -> tuple[SymbolPart, ...]:

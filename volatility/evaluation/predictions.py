@@ -143,7 +143,8 @@ def walk_forward_predictions(
             )
         )
         memory.trim()  # a fit takes more than what it leaves
-    return WalkForward(concatenate(parts), tuple(summaries))
+    tested = data.take(np.concatenate([fold.test for fold in folds]))
+    return WalkForward(concatenate(tested, parts), tuple(summaries))
 
 
 def require_rows(data: Dataset) -> None:
@@ -204,26 +205,18 @@ def _said(
     )  # fmt: skip
 
 
-def concatenate(parts: Sequence[Predictions]) -> Predictions:
-    """Concatenate predictions of consecutive rows, and empty the parts.
+def concatenate(data: Dataset, parts: Sequence[Predictions]) -> Predictions:
+    """Concatenate predictions of consecutive rows of ``data``, and empty the parts.
 
     The models' predictions are removed from the parts as they are joined: for a month of two
     symbols, both copies together would take a gigabyte.
     """
-    first = parts[0]
 
     def joined(name: str) -> npt.NDArray[Any]:
         return np.concatenate([getattr(part, name) for part in parts])
 
-    data = replace(
-        first.data,
-        symbol=np.concatenate([part.data.symbol for part in parts]),
-        time=np.concatenate([part.data.time for part in parts]),
-        rows=np.concatenate([part.data.rows for part in parts]),
-        variance=np.concatenate([part.data.variance for part in parts]),
-    )
     said = {}
-    for name in list(first.said):
+    for name in list(parts[0].said):
         taken = [part.said.pop(name) for part in parts]
         said[name] = Said(
             *(np.concatenate([getattr(one, field.name) for one in taken]) for field in fields(Said))

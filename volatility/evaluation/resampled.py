@@ -95,12 +95,11 @@ def block_gains(
     block_ns = settings.evaluate.block_seconds * SECOND
     data = predictions.data
     inside = data.time % block_ns < block_ns - data.horizons[0] * SECOND
-    kept = predictions.take(np.flatnonzero(inside))
-    gain = losses(kept, second) - losses(kept, first)
-    number = kept.data.time // block_ns
+    gain = (losses(predictions, second) - losses(predictions, first))[inside]
+    number = data.time[inside] // block_ns
     blocks, place = np.unique(number, return_inverse=True)
     symbols = len(data.symbols)
-    cell = place * symbols + kept.data.symbol
+    cell = place * symbols + data.symbol[inside]
     size = len(blocks) * symbols
     total = np.bincount(cell, gain, minlength=size).reshape(-1, symbols)
     count = np.bincount(cell, minlength=size).reshape(-1, symbols)
