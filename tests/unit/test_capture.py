@@ -4,7 +4,7 @@ import json
 import logging
 import threading
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -206,6 +206,25 @@ def test_a_log_that_lost_captured_records_stops_capture_and_names_the_offset(
     log.delete(TICKS)
     filled(20, partitions=1, log=log)
     assert capture_topic(log, TICKS, tmp_path) == 20
+
+
+def test_a_log_that_loses_what_a_running_capture_has_read_stops_it_and_is_in_the_ledger(
+    tmp_path: Path,
+) -> None:
+    log = filled(100, partitions=1)
+    polls = count()
+
+    def stopped() -> bool:
+        number = next(polls)
+        if number == 3:
+            cut(log, 0, 90)
+        return number == 20
+
+    patient = Rotation(rows=1_000, seconds=1e9)
+    with pytest.raises(RewrittenError, match="captured through offset 99, but the log ends at"):
+        capture_topic(log, TICKS, tmp_path, follow=True, stopped=stopped, rotation=patient)
+    assert rows(tmp_path) == 100, "the lake keeps what only it has"
+    assert {gap.reason for gap in Lake(tmp_path).gaps()} == {"log rewritten"}
 
 
 def test_a_log_that_ends_where_the_lake_does_is_not_suspected(tmp_path: Path) -> None:

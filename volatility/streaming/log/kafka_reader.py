@@ -266,7 +266,8 @@ class KafkaReader:
         if isinstance(error, ABSENT):
             return (
                 f"topic `{self._topic}` has no record at the requested offsets "
-                f"{self._positions}: they were deleted or never written"
+                f"{self._positions}: they were deleted, never written, or lost by the broker; for "
+                "the last, see docs/runbook.md, section LogRewritten"
             )
         return f"cannot read topic `{self._topic}`: {error}"
 
