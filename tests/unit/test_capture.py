@@ -195,9 +195,15 @@ def test_a_log_that_lost_captured_records_stops_capture_and_names_the_offset(
     assert capture_topic(log, TICKS, tmp_path) == 100
     cut(log, 0, 90)
     append(log, regrown, seed=3)
-    for follow in (False, True):
+    for follow, group in ((False, None), (True, None), (True, "capture")):
+        polls = count()
         with pytest.raises(RewrittenError, match="captured through offset 99, but the log") as told:
-            capture_topic(log, TICKS, tmp_path, follow=follow)
+            capture_topic(
+                *(log, TICKS, tmp_path),
+                follow=follow,
+                group=group,
+                stopped=lambda: next(polls) == 20,  # noqa: B023
+            )
         assert "runbook" in str(told.value)
     assert rows(tmp_path) == 100
     gaps = Lake(tmp_path).gaps()

@@ -520,6 +520,11 @@ def test_ticks_that_were_scored_and_lost_stop_the_scorer(
     what = "has another record" if regrown else "ends at offset"
     with pytest.raises(LogError, match=rf"scored through .* {what} .* section LogRewritten"):
         Scorer(log, Given(v1=0), group=None)  # type: ignore[arg-type]
+    polls = count()
+    member = Scorer(log, Given(v1=0))  # type: ignore[arg-type]
+    with pytest.raises(LogError, match=rf"scored through .* {what} .* section LogRewritten"):
+        member.run(follow=True, stopped=lambda: next(polls) == 20)
+    member.close()
 
 
 def test_ticks_that_are_lost_while_it_runs_stop_the_scorer(

@@ -144,9 +144,9 @@ class Capture:
                 ends = self._retry(partial(self._log.end_offsets, self._topic), follow, stopped)
             try:
                 messages = self._reader.poll(POLL_RECORDS, POLL_SECONDS)
-            except LogError as error:
-                if isinstance(error, DeniedError):
-                    raise
+            except (DeniedError, RewrittenError):
+                raise
+            except LogError:
                 # Deleted by retention or by hand: write what was read, then find where to resume.
                 deleted = was_deleted(self._log, self._topic, self._generation, self._reader)
                 rows += self._rotate(follow, stopped, everything=True)

@@ -80,7 +80,7 @@ class History:
         first = message_at(self._log, self._topic, partition, kept)
         until = first.time_ns if first else time.time_ns()
         for symbol, since in self._lake.newest(source, partition).items():
-            detail = {"offsets": [wanted, kept - 1]}
+            detail = {"partition": partition, "offsets": [wanted, kept - 1]}
             self._lake.record_gap(symbol, since, max(since, until), DELETED, **detail)
         if wanted:  # a lake that begins later than its log has lost nothing
             self.deleted += kept - wanted

@@ -234,6 +234,8 @@ class Scorer:
         while not stopped():
             try:
                 made += self.step()
+            except RewrittenError:
+                raise
             except LogError as error:
                 if not follow or not was_deleted(self._log, TICKS, self._generation, self._reader):
                     self._require_read()
