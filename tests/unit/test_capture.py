@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from contextlib import suppress
 from itertools import count, islice
 from pathlib import Path
@@ -169,6 +170,19 @@ def test_records_deleted_after_the_last_capture_fail_one_run_and_are_in_the_ledg
     append(log, 10, seed=2)
     assert capture_topic(log, TICKS, tmp_path) == 10
     assert len(Lake(tmp_path).gaps()) == len(gaps), "told once"
+
+
+def test_a_capture_that_follows_exports_how_many_were_deleted_and_when(tmp_path: Path) -> None:
+    log = ShortLog()
+    filled(300, partitions=1, log=log)
+    capture_topic(log, TICKS, tmp_path)
+    append(log, 100, seed=1)
+    log.forget(0, 350)
+    before, polls, began = metrics.deleted_records.labels(TICKS)._value.get(), count(), time.time()
+    capture_topic(log, TICKS, tmp_path, follow=True, stopped=lambda: next(polls) == 5)
+    assert metrics.deleted_records.labels(TICKS)._value.get() - before == 50
+    assert metrics.deleted_at.labels(TICKS)._value.get() >= began
+    assert {gap.detail["partition"] for gap in Lake(tmp_path).gaps()} == {0}
 
 
 def test_when_all_that_was_new_is_deleted_it_is_told_once(tmp_path: Path) -> None:

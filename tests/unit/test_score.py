@@ -5,7 +5,8 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import count, islice
+from itertools import count as counting
+from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -520,7 +521,7 @@ def test_ticks_that_were_scored_and_lost_stop_the_scorer(
     what = "has another record" if regrown else "ends at offset"
     with pytest.raises(LogError, match=rf"scored through .* {what} .* section LogRewritten"):
         Scorer(log, Given(v1=0), group=None)  # type: ignore[arg-type]
-    polls = count()
+    polls = counting()
     member = Scorer(log, Given(v1=0))  # type: ignore[arg-type]
     with pytest.raises(LogError, match=rf"scored through .* {what} .* section LogRewritten"):
         member.run(follow=True, stopped=lambda: next(polls) == 20)
@@ -531,7 +532,7 @@ def test_ticks_that_are_lost_while_it_runs_stop_the_scorer(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
     append(log, stream, 12_000)
-    polls = count()
+    polls = counting()
 
     def stopped() -> bool:
         number = next(polls)

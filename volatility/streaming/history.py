@@ -85,6 +85,8 @@ class History:
         if wanted:  # a lake that begins later than its log has lost nothing
             self.deleted += kept - wanted
             metrics.deleted_records.labels(self._topic).inc(kept - wanted)
+            # A capture that has just started met them before anyone scraped a first count.
+            metrics.deleted_at.labels(self._topic).set_to_current_time()
             self._lake.advance(source, partition, kept - 1)
 
     def _compare(self, source: str, partition: int, wanted: int) -> None:
