@@ -68,7 +68,7 @@ wheel: .venv/.dev ## build and check the wheel and the source archive in dist/
 stack-test: .venv/.dev ## start the whole stack, replay a market at 60 times its speed, hold it to its promises (10 min)
 	$(BIN)/python -m tests.stack
 
-chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the lake to the log (10 min)
+chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the lake to the log (30 min; ARGS=clock: one fault)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
 fuzz: .venv/.dev ## 20,000 generated requests and 100,000 mutated bodies against a real service (10 min)

@@ -41,17 +41,20 @@ class RunningBroker:
     def kill(self) -> None:
         broker.kill(self.broker)
 
+    def alive(self) -> bool:
+        return broker.running(self.broker) is not None
+
 
 @contextmanager
-def run_broker(folder: Path) -> Iterator[RunningBroker]:
-    """Start a broker with its data in a folder; it ends with the block."""
+def run_broker(folder: Path, properties: str = "") -> Iterator[RunningBroker]:
+    """Start a broker with its data in a folder and more settings; it ends with the block."""
     missing = [program for program in ("java", "mvn") if shutil.which(program) is None]
     if missing:
         # .ci/run installs them: there, nothing may be left out for lack of a server.
         give_up = pytest.fail if os.environ.get("CI") else pytest.skip
         give_up(f"a real Kafka broker needs {' and '.join(missing)}")
     port, controller_port = free_ports(2)
-    running = RunningBroker(Broker(folder, port, controller_port, PERMISSIONS))
+    running = RunningBroker(Broker(folder, port, controller_port, PERMISSIONS + properties))
     try:
         running.start()
         yield running

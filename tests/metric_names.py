@@ -39,6 +39,7 @@ def declared() -> dict[str, set[str]]:
     return {
         "ingest": streaming,
         "score": streaming,
+        "capture": streaming,
         "service": _in_source("service/metrics.py") | BENTOML,
         "flows": _in_source("pipelines/monitor.py"),
     }

@@ -27,11 +27,11 @@ FILE_BYTES = 12_000  # a part has about 30 kB
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[bool]:
+def small_disk(folder: Path, megabytes: int = 4) -> Iterator[bool]:
     """Mount a small tmpfs on a folder for a block; False where that is not permitted."""
     mounted = False
     if shutil.which("mount"):
-        mount = ["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(folder)]
+        mount = ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "tmpfs", str(folder)]
         mounted = subprocess.run(mount, capture_output=True, check=False).returncode == 0
     try:
         yield mounted
@@ -75,7 +75,7 @@ def _captured(
 ) -> dict[str, int | str]:
     clear(servers)
     with closing(KafkaLog(servers)) as log:
-        log.create(TICKS, 2)
+        log.create(TICKS, market.PARTITIONS)
         writer = log.writer()
         for record in islice(market.records(1), RECORDS):
             writer.append(TICKS, record.symbol.encode(), encode(record))

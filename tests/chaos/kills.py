@@ -42,28 +42,32 @@ def loading(servers: str, folder: Path, per_second: float, start_ns: int = marke
     return partial(load, servers, str(folder / "lake"), start_ns % 1_000, per_second, start_ns)
 
 
-def capturing(servers: str, folder: Path, group: str | None = None) -> Any:
-    return partial(capture, servers, str(folder / "lake"), ROWS, SECONDS, group)
+def capturing(servers: str, folder: Path, group: str | None = None, port: int = 0) -> Any:
+    return partial(capture, servers, str(folder / "lake"), ROWS, SECONDS, group, port=port)
+
+
+def scoring(servers: str, port: int = 0) -> Any:
+    return partial(score, servers, registered(), port)
 
 
 def total(log: KafkaLog, topic: str = TICKS) -> int:
     return sum(log.end_offsets(topic).values()) if log.partitions(topic) else 0
 
 
-def finish_lake(log: KafkaLog, folder: Path) -> int:
+def finish_lake(log: KafkaLog, folder: Path, **options: Any) -> int:
     """Capture what is left, and hold the lake against the log."""
     capture_topic(log, TICKS, folder / "lake")
-    return check_lake(log, folder / "lake")
+    return check_lake(log, folder / "lake", **options)
 
 
-def finish_predictions(log: KafkaLog) -> dict[str, int]:
+def finish_predictions(log: KafkaLog, **options: Any) -> dict[str, int]:
     """Score what is left, and hold the predictions against the batch path."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("MLFLOW_TRACKING_URI", registered())
         scorer = Scorer(log, Models(), group=None)
     scorer.run(follow=False)
     scorer.close()
-    return dict(check_predictions(log))
+    return dict(check_predictions(log, **options))
 
 
 def kill_capture(servers: str, folder: Path, kills: int, rounds: int, seed: int) -> dict[str, int]:
@@ -107,7 +111,7 @@ def kill_ingest(servers: str, folder: Path, kills: int, seed: int) -> dict[str, 
     clear(servers)
     chance = random.Random(seed)
     with closing(KafkaLog(servers)) as log:
-        log.create(TICKS, 2)
+        log.create(TICKS, market.PARTITIONS)
         with running(folder / "capture.txt", capturing(servers, folder)) as captured:
             for number in range(kills):
                 before, start_ns = total(log), market.START_NS + number * HOUR_NS
@@ -127,7 +131,7 @@ def kill_score(servers: str, folder: Path, kills: int, seed: int) -> dict[str, i
         with running(folder / "load.txt", loading(servers, folder, 400)) as ticks:
             until(lambda: total(log) > 500, "the load")
             for _ in range(kills):
-                with running(folder / "score.txt", partial(score, servers, registered())) as child:
+                with running(folder / "score.txt", scoring(servers)) as child:
                     before = total(log, PREDICTIONS)
                     until(lambda: total(log, PREDICTIONS) > before, "predictions")  # noqa: B023
                     time.sleep(chance.uniform(0.0, 1.0))
@@ -142,11 +146,11 @@ def kill_broker(broker: RunningBroker, folder: Path, kills: int, seed: int) -> d
     clear(servers)
     chance = random.Random(seed)
     with closing(KafkaLog(servers)) as log:
-        log.create(TICKS, 2)
+        log.create(TICKS, market.PARTITIONS)
         with (
             running(folder / "load.txt", loading(servers, folder, 300)) as ticks,
             running(folder / "capture.txt", capturing(servers, folder)) as captured,
-            running(folder / "score.txt", partial(score, servers, registered())) as scored,
+            running(folder / "score.txt", scoring(servers)) as scored,
         ):
             until(lambda: total(log, PREDICTIONS) > 0, "predictions")
             for _ in range(kills):

@@ -13,6 +13,7 @@ from volatility.units import SECOND
 
 START_NS = 1_767_571_200 * SECOND
 SYMBOLS = ("BTC-USD", "ETH-USD", "SOL-USD")
+PARTITIONS = 2  # both are used: BTC-USD and SOL-USD share one
 
 
 def records(

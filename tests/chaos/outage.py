@@ -35,7 +35,7 @@ def outage(broker: RunningBroker, folder: Path, away_seconds: float) -> dict[str
     source = Lake(folder / "source")
     source.write(to_table(records, 0, range(len(records))), "source", 0)
     arguments: tuple[str, ...] = ("--source", "replay", "--path", str(source.root), "--symbols", "")
-    arguments += ("--lake", str(folder / "lake"), "--partitions", "2")
+    arguments += ("--lake", str(folder / "lake"), "--partitions", str(market.PARTITIONS))
     with closing(KafkaLog(servers)) as log:
         with running(
             folder / "ingest.txt", partial(command, servers, "ingest", *arguments)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
+from tests.chaos import market
 from tests.chaos.checks import batch_rows, bundle, check_lake, check_predictions, read_all
 from tests.chaos.place import clear, registered
 from tests.chaos.processes import hold, running, score
@@ -33,7 +34,7 @@ def replay(servers: str, folder: Path, path: Path) -> dict[str, int]:
     clear(servers)
     with closing(KafkaLog(servers)) as log:
         source = sources.replay(path, speed=math.inf)
-        ingest.run(log, source, Lake(folder / "lake"), partitions=2)
+        ingest.run(log, source, Lake(folder / "lake"), partitions=market.PARTITIONS)
         capture_topic(log, TICKS, folder / "lake")
         return {"records": check_lake(log, folder / "lake")}
 
@@ -44,7 +45,7 @@ def simulate(servers: str, folder: Path, hours: float) -> dict[str, int]:
     symbols = ("BTC-USD", "ETH-USD", "SOL-USD")
     with closing(KafkaLog(servers)) as log:
         source = sources.simulated(symbols, 7, math.inf, 1_767_571_200_000_000_000, hours)
-        ingest.run(log, source, Lake(folder / "lake"), partitions=2)
+        ingest.run(log, source, Lake(folder / "lake"), partitions=market.PARTITIONS)
         capture_topic(log, TICKS, folder / "lake")
         return {"records": check_lake(log, folder / "lake")}
 

@@ -1,4 +1,4 @@
-"""Prepare empty topics and a model registry for each scenario."""
+"""Prepare empty topics and a model registry for each scenario, and ask a process its metrics."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
+import httpx
 import pytest
 from kafka import KafkaAdminClient
+from prometheus_client.parser import text_string_to_metric_families
 
 from tests.registries import make_registry, register_small
 from volatility import registry
@@ -44,3 +46,10 @@ def registered() -> str:
         version = register_small(Path(folder.name)).version
         registry.promote(version, evidence={})
     return uri
+
+
+def metric(port: int, name: str) -> float:
+    """Return the sum of a metric's series that a process exports."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    families = text_string_to_metric_families(text)
+    return sum(s.value for family in families for s in family.samples if s.name == name)

@@ -13,7 +13,7 @@ import resource
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import closing, contextmanager
 from functools import cache, partial
 from multiprocessing.context import ForkServerContext
@@ -35,8 +35,12 @@ from volatility.features.engine import FeatureEngine
 from volatility.lake import parts
 from volatility.lake.lake import Lake
 from volatility.records.tick import Heartbeat
+from volatility.streaming.ingest import last_records
+from volatility.streaming.log.interface import TICKS
 from volatility.streaming.log.kafka_log import KafkaLog
 from volatility.streaming.score import Scorer
+from volatility.streaming.sources.events import Event, Gap
+from volatility.units import SECOND
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,23 +48,63 @@ ROOT = Path(__file__).parents[2]
 # What runs in a child.
 
 
-def load(servers: str, lake: str, seed: int, per_second: float, start_ns: int) -> None:
-    """Ingest an endless market; each run goes on at a time of its own."""
-    source = market.events(market.records(seed, start_ns=start_ns), per_second)
+def load(
+    servers: str,
+    lake: str,
+    seed: int,
+    per_second: float,
+    start_ns: int | None,
+    symbols: tuple[str, ...] = market.SYMBOLS,
+) -> None:
+    """Ingest an endless market that begins at a time, or goes on where the log ends."""
     with closing(KafkaLog(servers)) as log:
-        volatility.streaming.ingest.run(log, source, Lake(lake), partitions=2, stopped=stopping())
+        if start_ns is None:
+            times = [one.time for one in last_records(log) if one.symbol in symbols]
+            start_ns = max(times, default=market.START_NS) + SECOND
+        source = market.events(market.records(seed, symbols, start_ns), per_second)
+        volatility.streaming.ingest.run(
+            log, source, Lake(lake), partitions=market.PARTITIONS, stopped=stopping()
+        )
 
 
-def capture(servers: str, lake: str, rows: int, seconds: float, group: str | None) -> None:
-    """Capture the ticks with a small rotation, until stopped."""
-    options = ["--lake", lake, "--rows", str(rows), "--seconds", str(seconds), "--follow"]
+def gaps(servers: str, lake: str, per_second: float) -> None:
+    """Ingest an endless market, and a numbered gap with every hundredth batch."""
+
+    async def source() -> AsyncIterator[list[Event]]:
+        number = 0
+        records = market.events(market.records(0), per_second)
+        async for batch in records:
+            yield batch
+            number += 1
+            if number % 100 == 0:
+                detail = {"number": number // 100 - 1}
+                yield [Gap(market.SYMBOLS[0], market.START_NS, market.START_NS, "test", detail)]
+
+    with closing(KafkaLog(servers)) as log:
+        volatility.streaming.ingest.run(
+            log, source(), Lake(lake), partitions=market.PARTITIONS, stopped=stopping()
+        )
+
+
+def capture(
+    servers: str,
+    lake: str,
+    rows: int,
+    seconds: float,
+    group: str | None,
+    topic: str = TICKS,
+    port: int = 0,
+) -> None:
+    """Capture a topic with a small rotation, until stopped."""
+    options = ["--topic", topic, "--lake", lake, "--rows", str(rows), "--seconds", str(seconds)]
+    options += ["--follow", "--metrics-port", str(port)]
     command(servers, "capture", *options, *(["--group", group] if group else []))
 
 
-def score(servers: str, registered: str) -> None:
+def score(servers: str, registered: str, port: int = 0) -> None:
     """Score as a member of the group, until stopped; with the champion of a registry."""
     os.environ["MLFLOW_TRACKING_URI"] = registered
-    command(servers, "score", "--follow")
+    command(servers, "score", "--follow", "--metrics-port", str(port))
 
 
 def command(servers: str, *arguments: str) -> None:
@@ -185,6 +229,19 @@ class Child:
     def wait(self) -> None:
         self.process.join(PATIENCE_SECONDS)
         assert self.process.exitcode == 0, f"{self.process.exitcode}: {self.said()[-2000:]}"
+
+    def fail(self) -> str:
+        """Wait until it has ended by itself, with an error; return its last words."""
+        self.process.join(PATIENCE_SECONDS)
+        assert self.process.exitcode == 1, f"{self.process.exitcode}: {self.said()[-2000:]}"
+        return self.said()[-2_000:]
+
+    def pause(self) -> None:
+        """Stop it amid whatever it does, as a machine does that is suspended."""
+        os.kill(self.process.pid or 0, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        os.kill(self.process.pid or 0, signal.SIGCONT)
 
     def said(self) -> str:
         return self.output.read_text() if self.output.exists() else ""

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition, errors
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from tests.brokers import RunningBroker, free_ports
 from tests.chaos import market
+from tests.chaos.truncation import cut
 from tests.logs import (
     InKafka,
     Ledger,
@@ -212,6 +213,56 @@ def test_a_broker_killed_under_load_loses_and_doubles_nothing(
         assert sorted(int(message.value) for message in everything) == list(range(appended))
         assert_contiguous(everything)
         assert_each_key_in_order(everything)
+
+
+def test_no_second_request_can_lose_what_a_poll_has_found(
+    broker: RunningBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asking the client for its position sends requests, which fail when the log was cut."""
+    log = KafkaLog(broker.servers)
+    log.create("asked", 1)
+    append(log, "asked", 100)
+    reader = log.reader("asked", {0: 0})
+
+    def fails(_: object) -> int:
+        raise errors.LogTruncationError
+
+    monkeypatch.setattr(reader._consumer, "position", fails)
+    found: list[Message] = []
+
+    def whole() -> bool:
+        found.extend(reader.poll(10, 0.1))
+        return len(found) == 100
+
+    until(whole, "all of them")
+    assert reader.position(0) == 100
+    log.close()
+
+
+def test_a_reader_of_what_the_broker_has_lost_is_told_so(
+    make_broker: Callable[[], RunningBroker],
+) -> None:
+    """The client notices it between two polls, by the epoch of the leader."""
+    broker = make_broker()
+    log = KafkaLog(broker.servers)
+    log.create(TICKS, 1)
+    for _ in range(10):
+        append(log, TICKS, 100)
+    reader = log.reader(TICKS, {0: 0})
+    until(lambda: reader.poll(1_000, 0.1) and reader.position(0) == 1_000, "all of them")
+    broker.kill()
+    cut(broker)
+    broker.start()
+    append(log, TICKS, 1_000)
+
+    def told() -> bool:
+        reader.poll(1_000, 0.1)
+        assert reader.position(0) == 1_000, "it went on as if nothing had happened"
+        return False
+
+    with pytest.raises(LogError, match=r"lost by the broker; for the last, see docs/runbook\.md"):
+        until(told, "the error")
+    log.close()
 
 
 @pytest.mark.parametrize("group", [None, "capture"])

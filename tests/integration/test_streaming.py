@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.brokers import RunningBroker, run_broker
-from tests.chaos import disk, faults, kills, market, outage
+from tests.chaos import astray, disk, faults, kills, market, outage, truncation
 from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
 from tests.chaos.processes import capture, running
@@ -51,6 +51,18 @@ def test_score_killed_under_load(broker: RunningBroker, tmp_path: Path) -> None:
 
 def test_broker_killed_under_load(fragile: RunningBroker, tmp_path: Path) -> None:
     assert kills.kill_broker(fragile, tmp_path, kills=1, seed=4)["steps"] > 0
+
+
+def test_a_log_that_loses_its_end_stops_capture_and_score(
+    fragile: RunningBroker, tmp_path: Path
+) -> None:
+    assert truncation.truncation(fragile, tmp_path)["rescued"] > 0
+
+
+def test_records_on_a_wrong_partition_are_counted_and_not_taken(
+    broker: RunningBroker, tmp_path: Path
+) -> None:
+    assert astray.astray(broker.servers, tmp_path, 50)["astray"] == 50
 
 
 def test_broker_away_during_ingest(fragile: RunningBroker, tmp_path: Path) -> None:

@@ -3,8 +3,9 @@ from __future__ import annotations
 import json
 import logging
 import threading
+import time
 from contextlib import suppress
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 
 import pyarrow as pa
@@ -171,6 +172,19 @@ def test_records_deleted_after_the_last_capture_fail_one_run_and_are_in_the_ledg
     assert len(Lake(tmp_path).gaps()) == len(gaps), "told once"
 
 
+def test_a_capture_that_follows_exports_how_many_were_deleted_and_when(tmp_path: Path) -> None:
+    log = ShortLog()
+    filled(300, partitions=1, log=log)
+    capture_topic(log, TICKS, tmp_path)
+    append(log, 100, seed=1)
+    log.forget(0, 350)
+    before, polls, began = metrics.deleted_records.labels(TICKS)._value.get(), count(), time.time()
+    capture_topic(log, TICKS, tmp_path, follow=True, stopped=lambda: next(polls) == 5)
+    assert metrics.deleted_records.labels(TICKS)._value.get() - before == 50
+    assert metrics.deleted_at.labels(TICKS)._value.get() >= began
+    assert {gap.detail["partition"] for gap in Lake(tmp_path).gaps()} == {0}
+
+
 def test_when_all_that_was_new_is_deleted_it_is_told_once(tmp_path: Path) -> None:
     log = ShortLog()
     filled(300, partitions=1, log=log)
@@ -195,9 +209,15 @@ def test_a_log_that_lost_captured_records_stops_capture_and_names_the_offset(
     assert capture_topic(log, TICKS, tmp_path) == 100
     cut(log, 0, 90)
     append(log, regrown, seed=3)
-    for follow in (False, True):
+    for follow, group in ((False, None), (True, None), (True, "capture")):
+        polls = count()
         with pytest.raises(RewrittenError, match="captured through offset 99, but the log") as told:
-            capture_topic(log, TICKS, tmp_path, follow=follow)
+            capture_topic(
+                *(log, TICKS, tmp_path),
+                follow=follow,
+                group=group,
+                stopped=lambda: next(polls) == 20,  # noqa: B023
+            )
         assert "runbook" in str(told.value)
     assert rows(tmp_path) == 100
     gaps = Lake(tmp_path).gaps()
@@ -206,6 +226,25 @@ def test_a_log_that_lost_captured_records_stops_capture_and_names_the_offset(
     log.delete(TICKS)
     filled(20, partitions=1, log=log)
     assert capture_topic(log, TICKS, tmp_path) == 20
+
+
+def test_a_log_that_loses_what_a_running_capture_has_read_stops_it_and_is_in_the_ledger(
+    tmp_path: Path,
+) -> None:
+    log = filled(100, partitions=1)
+    polls = count()
+
+    def stopped() -> bool:
+        number = next(polls)
+        if number == 3:
+            cut(log, 0, 90)
+        return number == 20
+
+    patient = Rotation(rows=1_000, seconds=1e9)
+    with pytest.raises(RewrittenError, match="captured through offset 99, but the log ends at"):
+        capture_topic(log, TICKS, tmp_path, follow=True, stopped=stopped, rotation=patient)
+    assert rows(tmp_path) == 100, "the lake keeps what only it has"
+    assert {gap.reason for gap in Lake(tmp_path).gaps()} == {"log rewritten"}
 
 
 def test_a_log_that_ends_where_the_lake_does_is_not_suspected(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import count as counting
 from itertools import islice
 from pathlib import Path
 from types import SimpleNamespace
@@ -503,15 +504,46 @@ def test_models_stay_when_the_registry_has_lost_them(
     assert [m.version for m in models.current()] == ["1"]
 
 
-def test_ticks_that_end_before_what_was_scored_stop_the_scorer(
-    log: MemoryLog, stream: Iterator[Record]
+def halve(log: MemoryLog) -> None:
+    """Lose the newest records, as a broker does that did not sync its disk."""
+    for kept in log._topics[TICKS].records:
+        del kept[len(kept) // 2 :]
+
+
+@pytest.mark.parametrize("regrown", [0, 12_000])
+def test_ticks_that_were_scored_and_lost_stop_the_scorer(
+    log: MemoryLog, stream: Iterator[Record], regrown: int
 ) -> None:
     append(log, stream, 12_000)
     run(log, Given(v1=0))
-    for kept in log._topics[TICKS].records:
-        del kept[len(kept) // 2 :]
-    with pytest.raises(LogError, match=r"scored through .* section LogRewritten"):
+    halve(log)
+    append(log, stream, regrown)
+    what = "has another record" if regrown else "ends at offset"
+    with pytest.raises(LogError, match=rf"scored through .* {what} .* section LogRewritten"):
         Scorer(log, Given(v1=0), group=None)  # type: ignore[arg-type]
+    polls = counting()
+    member = Scorer(log, Given(v1=0))  # type: ignore[arg-type]
+    with pytest.raises(LogError, match=rf"scored through .* {what} .* section LogRewritten"):
+        member.run(follow=True, stopped=lambda: next(polls) == 20)
+    member.close()
+
+
+def test_ticks_that_are_lost_while_it_runs_stop_the_scorer(
+    log: MemoryLog, stream: Iterator[Record]
+) -> None:
+    append(log, stream, 12_000)
+    polls = counting()
+
+    def stopped() -> bool:
+        number = next(polls)
+        if number == 20:
+            halve(log)
+        return number == 40
+
+    scorer = Scorer(log, Given(v1=0), group=None)  # type: ignore[arg-type]
+    with pytest.raises(LogError, match=r"scored through .* ends at offset .* LogRewritten"):
+        scorer.run(follow=True, stopped=stopped)
+    scorer.close()
 
 
 def scored(log: MemoryLog) -> dict[tuple[str, int], float]:

@@ -144,11 +144,16 @@ class Capture:
                 ends = self._retry(partial(self._log.end_offsets, self._topic), follow, stopped)
             try:
                 messages = self._reader.poll(POLL_RECORDS, POLL_SECONDS)
+            except (DeniedError, RewrittenError):
+                raise
             except LogError:
-                if not was_deleted(self._log, self._topic, self._generation, self._reader):
-                    raise
                 # Deleted by retention or by hand: write what was read, then find where to resume.
+                deleted = was_deleted(self._log, self._topic, self._generation, self._reader)
                 rows += self._rotate(follow, stopped, everything=True)
+                if not deleted:
+                    for partition in self._reader.assignment():
+                        self.history.require(self.source, partition)
+                    raise
                 messages, self._stale = [], True
             for message in messages:
                 buffer = self._buffers.setdefault(message.partition, _Buffer())

@@ -57,6 +57,16 @@ class History:
             self._compare(source, partition, wanted)
         return max(wanted, kept)
 
+    def require(self, source: str, partition: int) -> None:
+        """Raise if the log no longer has the records that the lake has, under their offsets.
+
+        Raises
+        ------
+        RewrittenError
+        """
+        if wanted := self._lake.last_offset(source, partition) + 1:
+            self._compare(source, partition, wanted)
+
     def _record_deleted(self, source: str, partition: int, wanted: int, kept: int) -> None:
         """Report records that the log deleted before they were captured, once."""
         logger.error(
@@ -67,14 +77,16 @@ class History:
             kept - 1,
         )
         metrics.lost_messages.inc(kept - wanted)
-        first = self._message(partition, kept)
+        first = message_at(self._log, self._topic, partition, kept)
         until = first.time_ns if first else time.time_ns()
         for symbol, since in self._lake.newest(source, partition).items():
-            detail = {"offsets": [wanted, kept - 1]}
+            detail = {"partition": partition, "offsets": [wanted, kept - 1]}
             self._lake.record_gap(symbol, since, max(since, until), DELETED, **detail)
         if wanted:  # a lake that begins later than its log has lost nothing
             self.deleted += kept - wanted
             metrics.deleted_records.labels(self._topic).inc(kept - wanted)
+            # A capture that has just started met them before anyone scraped a first count.
+            metrics.deleted_at.labels(self._topic).set_to_current_time()
             self._lake.advance(source, partition, kept - 1)
 
     def _compare(self, source: str, partition: int, wanted: int) -> None:
@@ -86,7 +98,7 @@ class History:
         end = self._log.end_offsets(self._topic).get(partition, 0)
         mark, last = self._lake.mark(source, partition), None
         if wanted <= end and mark:
-            last = self._message(partition, wanted - 1)
+            last = message_at(self._log, self._topic, partition, wanted - 1)
         if wanted <= end and (last is None or last.offset >= wanted or mark_of(last) == mark):
             return
         what = f"ends at offset {end}" if wanted > end else "has another record at that offset"
@@ -100,19 +112,20 @@ class History:
             "them; what to do is in docs/runbook.md, section LogRewritten"
         )
 
-    def _message(self, partition: int, offset: int) -> Message | None:
-        """Read the first record at or after an offset; None if there is none."""
-        reader = self._log.reader(self._topic, {partition: offset})
-        try:
-            deadline = time.monotonic() + MESSAGE_SECONDS
-            while time.monotonic() < deadline:
-                if found := reader.poll(1, POLL_SECONDS):
-                    return found[0]
-                if reader.position(partition) > offset:
-                    break
-            return None
-        finally:
-            reader.close()
+
+def message_at(log: EventLog, topic: str, partition: int, offset: int) -> Message | None:
+    """Read the first record at or after an offset; None if there is none."""
+    reader = log.reader(topic, {partition: offset})
+    try:
+        deadline = time.monotonic() + MESSAGE_SECONDS
+        while time.monotonic() < deadline:
+            if found := reader.poll(1, POLL_SECONDS):
+                return found[0]
+            if reader.position(partition) > offset:
+                break
+        return None
+    finally:
+        reader.close()
 
 
 def mark_of(message: Message) -> str:

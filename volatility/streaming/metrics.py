@@ -37,6 +37,9 @@ lost_messages = _counter(
 deleted_records = _counter(
     "deleted_records", "Records that the log deleted before they were captured.", "topic"
 )
+deleted_at = _gauge(
+    "records_deleted_timestamp_seconds", "When capture last met deleted records.", "topic"
+)
 reconnects = _counter("reconnects", "Reconnections to the exchange.")
 missing_symbols = _gauge(
     "missing_symbols", "1 for a requested symbol that the exchange does not deliver.", "symbol"

@@ -1,10 +1,11 @@
 """Score the stream: ticks to features to predictions, each step once per model version.
 
-Every prediction carries two headers: ``closed``, the offset of the record that closed its step,
-and ``resume``, the offset from which a successor must replay to rebuild the same windows. A
-process that starts, or takes over a partition, reads the last prediction, replays from
-``resume`` without emitting, and continues right after ``closed``. So no step is skipped, none is
-scored with cold windows, and, because windows forget exactly, the results are bit-identical.
+Every prediction carries these headers: ``closed``, the offset of the record that closed its step;
+``mark``, the fingerprint of that record; and ``resume``, the offset from which a successor must
+replay to rebuild the same windows. A process that starts, or takes over a partition, reads the
+last prediction, replays from ``resume`` without emitting, and continues right after ``closed``.
+So no step is skipped, none is scored with cold windows, and, because windows forget exactly, the
+results are bit-identical.
 
 A symbol is scored on its own partition only. When partitions are added to ``ticks``, the scorer
 adds them to ``predictions``, starts again, and holds the predictions of symbols that have moved
@@ -40,6 +41,7 @@ from volatility.records import (
 )
 from volatility.settings import Features
 from volatility.streaming import metrics
+from volatility.streaming.history import RewrittenError, mark_of, message_at
 from volatility.streaming.layout import Layout
 from volatility.streaming.log import (
     PREDICTIONS,
@@ -232,8 +234,11 @@ class Scorer:
         while not stopped():
             try:
                 made += self.step()
+            except RewrittenError:
+                raise
             except LogError as error:
                 if not follow or not was_deleted(self._log, TICKS, self._generation, self._reader):
+                    self._require_read()
                     raise
                 logger.warning("restarting scorer: %s", error)
                 self._reopen(stopped)
@@ -369,6 +374,7 @@ class Scorer:
                 part.closed, part.emitted = message.offset, set()
             headers = (
                 ("closed", str(message.offset).encode()),
+                ("mark", mark_of(message).encode()),
                 ("resume", str(resume).encode()),
                 ("generation", part.generation.encode()),
                 ("partition", str(message.partition).encode()),
@@ -426,12 +432,15 @@ class Scorer:
             headers = dict(last[-1].headers) if last else {}
             if headers.get("generation", b"").decode() == generation:
                 part.closed = int(headers["closed"])
-                if part.closed >= ends.get(partition, 0):
-                    raise LogError(
-                        f"ticks partition {partition} ends at offset {ends.get(partition, 0)}, but "
-                        f"it was scored through {part.closed}: the broker has lost records that it "
-                        "had acknowledged; what to do is in docs/runbook.md, section LogRewritten"
-                    )
+                end, mark = ends.get(partition, 0), headers.get("mark", b"").decode()
+                if part.closed >= end:
+                    raise _rewritten(partition, part.closed, f"ends at offset {end}")
+                if mark and part.closed >= kept:
+                    found = message_at(self._log, TICKS, partition, part.closed)
+                    if found and found.offset == part.closed and mark_of(found) != mark:
+                        raise _rewritten(
+                            partition, part.closed, "has another record at that offset"
+                        )
                 needed = int(headers["resume"])
                 part.emitted = {
                     (p.symbol, p.time, p.model_version)
@@ -451,6 +460,13 @@ class Scorer:
             self._partitions[partition] = part
             self._reader.seek(partition, max(needed, kept))
             logger.info("partition %d: warming up from offset %d", partition, max(needed, kept))
+
+    def _require_read(self) -> None:
+        """Raise if the log ends before what was read."""
+        for partition, end in self._log.end_offsets(TICKS).items():
+            if partition in self._reader.assignment() and self._reader.position(partition) > end:
+                last = self._reader.position(partition) - 1
+                raise _rewritten(partition, last, f"ends at offset {end}")
 
     def _revoked(self, partitions: Sequence[int]) -> None:
         # The successor reads the last prediction: flush ours before it does.
@@ -487,3 +503,11 @@ class Scorer:
 def _rules(models: Sequence[Model]) -> Features:
     """Return the feature rules of the serving model."""
     return models[0].bundle.specification.features
+
+
+def _rewritten(partition: int, last: int, what: str) -> RewrittenError:
+    return RewrittenError(
+        f"ticks partition {partition} was scored through {last}, but the log {what}: the broker "
+        "has lost records that it had acknowledged; what to do is in docs/runbook.md, section "
+        "LogRewritten"
+    )

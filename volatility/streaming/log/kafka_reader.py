@@ -226,9 +226,11 @@ class KafkaReader:
             time.sleep(min(RETRY_SECONDS, timeout_seconds))
             return []
         for partition, position in self._positions.items():
-            if position != UNKNOWN:
+            # Not `position()`, which sends requests: its errors would lose what was found.
+            now = self._consumer._subscription.assignment[self._partition(partition)].position
+            if position != UNKNOWN and now is not None:
                 # Beyond the last record: control records and what compaction removed count, too.
-                self._positions[partition] = self._consumer.position(self._partition(partition))
+                self._positions[partition] = now.offset
         return [message for messages in found.values() for message in messages]
 
     def assignment(self) -> tuple[int, ...]:
@@ -266,7 +268,8 @@ class KafkaReader:
         if isinstance(error, ABSENT):
             return (
                 f"topic `{self._topic}` has no record at the requested offsets "
-                f"{self._positions}: they were deleted or never written"
+                f"{self._positions}: they were deleted, never written, or lost by the broker; for "
+                "the last, see docs/runbook.md, section LogRewritten"
             )
         return f"cannot read topic `{self._topic}`: {error}"
 
