@@ -118,7 +118,7 @@ flows: .venv/.project ## run every flow on its schedule, and serve their gauges 
 prometheus: ## watch the processes of this machine, rules and alerts on port 9090 (apt-get install prometheus)
 	@command -v prometheus >/dev/null || { echo "prometheus is missing: apt-get install prometheus" >&2; exit 1; }
 	prometheus --config.file=monitoring/prometheus/prometheus.local.yml --storage.tsdb.path=data/prometheus \
-	  --web.listen-address=127.0.0.1:9090 $(ARGS)
+	  --web.listen-address=127.0.0.1:9090 --web.cors.origin=none $(ARGS)
 
 lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest allowed)
 	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)

@@ -10,6 +10,7 @@ import msgspec
 from service import openapi_examples as examples
 from service.bodies import Health, Timeout, Unavailable, Version
 from service.openapi_schemas import reference, schemas
+from service.origins import REFUSAL
 from service.ticks import MAX_TICKS, Ticks
 from service.wire import Answer, Error, Rows
 
@@ -46,10 +47,16 @@ def _refusal(description: str, text: str, **place: Any) -> dict[str, Any]:
 
 
 _REFUSALS = {
-    "400": _refusal("The body is not JSON.", "the body is not JSON: Input data was truncated"),
+    "400": _refusal(
+        "The body is not JSON, or the request is malformed.",
+        "the body is not JSON: Input data was truncated",
+    ),
     "401": _refusal(
         "The API key is missing or wrong (only if VOLATILITY_API_KEY is set).",
         "the API key is missing or wrong: send `Authorization: Bearer KEY`",
+    ),
+    "403": _refusal(
+        "A page of another origin sent the request (see serving.allowed_origins).", str(REFUSAL)
     ),
     "413": _refusal(
         "The request has too many rows, ticks or bytes.",
@@ -71,10 +78,11 @@ _REFUSALS = {
     ),
     "431": _refusal(
         "The headers are too large.",
-        "the head of the request is too large: at most 65536 bytes",
+        "the head of the request is too large: at most 65536 bytes and 100 headers",
     ),
     "503": _refusal(
-        "No model is loaded, or too many connections are open.", examples.UNAVAILABLE["error"]
+        "No model is loaded, or there are too many connections or large bodies.",
+        examples.UNAVAILABLE["error"],
     ),
     "504": _answer(
         "The request took longer than serving.timeout_seconds.",
