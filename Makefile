@@ -71,7 +71,7 @@ stack-test: .venv/.dev ## start the whole stack, replay a market at 60 times its
 chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the lake to the log (10 min)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-fuzz: .venv/.dev ## 20,000 generated requests and 100,000 mutated bodies against a real service (10 min)
+fuzz: .venv/.dev ## send 20,000 generated requests and 100,000 mutated bodies to a real service, and attack it (30 min; ARGS="idle flood" chooses)
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: .venv/.dev ## measure features, live update and scoring beside their peers
