@@ -119,7 +119,7 @@ def judge(scenario: Scenario, running: Running, seed: int) -> Result:
             alone.append(served(port, scenario.seconds, key))
         with _attacked(scenario, scenario.attack, target, seed + number):
             meanwhile.append(served(port, scenario.seconds, key))
-            memory.append(memory_mib(running))
+        memory.append(memory_mib(running))  # without the bodies that were on their way
     # The first round warms up: memory keeps what one attack takes, and code is loaded.
     before = statistics.median(one.p99_ms for one in alone[1:])
     during = statistics.median(one.p99_ms for one in meanwhile[1:])
@@ -139,7 +139,7 @@ def judge(scenario: Scenario, running: Running, seed: int) -> Result:
     lines = [
         f"{scenario.name}: {counts}",
         f"others' p99: {before:.2f} ms before, {during:.2f} ms meanwhile ({slower:.2f} times)",
-        f"worker: {memory[0]:.0f} MiB in the first attack, {memory[-1]:.0f} MiB in the last",
+        f"worker: {memory[0]:.0f} MiB after the first attack, {memory[-1]:.0f} MiB after the last",
     ]
     return Result(lines, [f"{scenario.name}: {fault}" for fault in wrong])
 
