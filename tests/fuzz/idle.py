@@ -15,6 +15,7 @@ ATTACKERS = 4
 SPARE_FILES = 500
 REQUEST = b"POST /predict HTTP/1.1\r\nhost: idle\r\ncontent-length: %d\r\n\r\n" % len(BODY) + BODY
 WAIT_SECONDS = 0.1
+REPLACED = 5  # connections of each attacker in that time, lest it be a flood of new ones
 
 
 def raise_limit() -> None:
@@ -41,17 +42,17 @@ def attack(target: Target, draw: random.Random) -> None:
     raise_limit()
     poll = select.poll()
     lines: dict[int, socket.socket] = {}
+    share = CONNECTIONS // ATTACKERS
     try:
-        while True:
-            while len(lines) < CONNECTIONS // ATTACKERS:
+        while not target.begun.is_set() or not target.stop.wait(WAIT_SECONDS):
+            wanted = share - len(lines)
+            for _ in range(min(wanted, REPLACED) if target.begun.is_set() else wanted):
                 line = socket.create_connection(("127.0.0.1", target.port), timeout=120)
                 lines[line.fileno()] = line
                 poll.register(line, select.POLLIN)
                 if draw.random() < 0.5:
                     line.sendall(REQUEST)
             target.begun.set()
-            if target.stop.wait(WAIT_SECONDS):
-                return
             for number, _ in poll.poll(0):
                 if _ended(lines[number], target):
                     poll.unregister(number)
