@@ -71,7 +71,7 @@ stack-test: .venv/.dev ## start the whole stack, replay a market at 60 times its
 chaos: .venv/.dev ## kill, cut and starve every streaming process, and hold the lake to the log (30 min; ARGS=clock: one fault)
 	$(BIN)/python -m tests.chaos $(ARGS)
 
-fuzz: .venv/.dev ## 20,000 generated requests and 100,000 mutated bodies against a real service (10 min)
+fuzz: .venv/.dev ## send 20,000 generated requests and 100,000 mutated bodies to a real service, and attack it (30 min; ARGS="idle flood" chooses)
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
 bench: .venv/.dev ## measure features, live update and scoring beside their peers
@@ -118,7 +118,7 @@ flows: .venv/.project ## run every flow on its schedule, and serve their gauges 
 prometheus: ## watch the processes of this machine, rules and alerts on port 9090 (apt-get install prometheus)
 	@command -v prometheus >/dev/null || { echo "prometheus is missing: apt-get install prometheus" >&2; exit 1; }
 	prometheus --config.file=monitoring/prometheus/prometheus.local.yml --storage.tsdb.path=data/prometheus \
-	  --web.listen-address=127.0.0.1:9090 $(ARGS)
+	  --web.listen-address=127.0.0.1:9090 --web.cors.origin=none $(ARGS)
 
 lock: .venv/.created ## pin every package anew (ARGS=--upgrade: to the newest allowed)
 	$(COMPILE) pyproject.toml -o requirements.lock $(ARGS)

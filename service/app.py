@@ -86,6 +86,7 @@ class VolatilityService:
         state.on_answer = metrics.count
         state.on_reject = logs.with_log(metrics.reject)
         ticks.warm_up()
+        state.long_ticks.start()
         reload = Reload(state, environment, metrics)
         if packaging.is_packaged(PACKAGED):
             reload.load_packaged(PACKAGED)

@@ -40,7 +40,7 @@ class Front:
                 return
             added = origins.headers(scope["headers"])
         if scope["path"] in GUARDED and not scope.get("state", {}).get(ADMITTED):
-            refusal = self.state.guard.refusal(scope)
+            refusal = self.state.refusal(scope)
             if refusal is not None:
                 self.state.on_reject(refusal.reason)
                 content = refusal.body()

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -22,7 +23,8 @@ from starlette.routing import Route
 from service.openapi import document
 from service.security import DOCS_POLICY
 from service.state import State
-from service.ticks import MAX_BYTES, decode_ticks, feature_rows
+from service.ticks import MAX_BYTES
+from service.ticks import rows as ticks_rows
 from service.wire import BYTES_PER_ROW, Answer, Error, RequestError, decode_request, shorten
 
 DOCS = Path(__file__).parent / "docs.html"
@@ -30,6 +32,8 @@ THREADS = 2  # requests of each route that are processed in threads at the same 
 # More than this takes milliseconds, which must not block the event loop. Less is answered sooner
 # without a thread.
 SHORT_BYTES, SHORT_ROWS = 64 * 1024, 50
+HELD_BYTES = 256 * 1024 * 1024  # of bodies at once in a worker, above which large ones are refused
+HELD = (503, "held_bytes", "too many large requests at once; try again later")
 
 encode = msgspec.json.Encoder().encode
 
@@ -40,16 +44,17 @@ async def predict(request: Request) -> Response:
     served = state.require()
     max_rows = state.settings.serving.max_rows
     explain = _explain(request)
-    body = await _body(request, (max_rows + 1) * BYTES_PER_ROW)
+    async with _body(request, (max_rows + 1) * BYTES_PER_ROW) as parts:
+        body = b"".join(parts)
 
-    def work() -> tuple[Answer, bytes]:
-        started = perf_counter()
-        rows, symbol = decode_request(body, max_rows)
-        answer = served.predict(rows, symbol, started, explain=explain)
-        return answer, encode(answer)
+        def work() -> tuple[Answer, bytes]:
+            started = perf_counter()
+            rows, symbol = decode_request(body, max_rows)
+            answer = served.predict(rows, symbol, started, explain=explain)
+            return answer, encode(answer)
 
-    long = len(body) > SHORT_BYTES or body.count(b"{") > SHORT_ROWS
-    answer, content = await _in_thread(request, "/predict", work) if long else work()
+        long = len(body) > SHORT_BYTES or body.count(b"{") > SHORT_ROWS
+        answer, content = await _in_thread(request, "/predict", work) if long else work()
     state.on_answer(answer, "/predict")
     return Response(content, media_type="application/json")
 
@@ -59,20 +64,21 @@ async def predict_ticks(request: Request) -> Response:
     state = _state(request)
     served = state.require()
     explain = _explain(request)
-    body = await _body(request, MAX_BYTES)
+    # Use the feature settings of the model's training, not those of the local params.yaml.
+    features, max_rows = served.bundle.specification.features, state.settings.serving.max_rows
+    async with _body(request, MAX_BYTES) as parts:
+        long = sum(map(len, parts)) > SHORT_BYTES
 
-    def work() -> tuple[Answer, bytes]:
-        started = perf_counter()
-        records = decode_ticks(body)
-        # Use the feature settings of the model's training, not those of the local params.yaml.
-        features, max_rows = served.bundle.specification.features, state.settings.serving.max_rows
-        steps, rows = feature_rows(records, features, max_rows)
-        answer = served.predict(
-            rows, records[0].symbol, started, explain=explain, steps=steps.tolist()
-        )
-        return answer, encode(answer)
+        def work() -> tuple[Answer, bytes]:
+            started = perf_counter()
+            build = state.long_ticks.rows if long else ticks_rows
+            symbol, steps, rows = build(parts, features, max_rows)
+            answer = served.predict(rows, symbol, started, explain=explain, steps=steps.tolist())
+            return answer, encode(answer)
 
-    answer, content = await _in_thread(request, "/predict/ticks", work)  # up to seconds
+        # Long requests wait for each other, and short ones never for them.
+        queue = "long ticks" if long else "/predict/ticks"
+        answer, content = await _in_thread(request, queue, work)
     state.on_answer(answer, "/predict/ticks")
     return Response(content, media_type="application/json")
 
@@ -156,25 +162,39 @@ def _explain(request: Request) -> bool:
     return text == "true"
 
 
-async def _body(request: Request, limit: int) -> bytes:
-    """Read the body; stop and refuse it above ``limit`` bytes, or if it is compressed."""
+@asynccontextmanager
+async def _body(request: Request, limit: int) -> AsyncIterator[list[bytes]]:
+    """Read the body; stop and refuse it above ``limit`` bytes, or if it is compressed.
+
+    Yields
+    ------
+    list of bytes
+        Its parts. They count as held until the block ends.
+    """
     encoding = request.headers.get("content-encoding", "identity")
     if encoding.lower() != "identity":
         message = f"content-encoding {shorten(encoding)} is not supported: send the body as it is"
         raise RequestError(415, "encoding", message)
-    chunks, size = [], 0
+    state = _state(request)
+    chunks: list[bytes] = []
+    size = 0
     try:
         async for chunk in request.stream():
             size += len(chunk)
+            state.held_bytes += len(chunk)
             if size > limit:
                 message = f"the body is too large: at most {limit} bytes"
                 raise RequestError(413, "too_large", message)
+            if size > SHORT_BYTES and state.held_bytes > HELD_BYTES:
+                raise RequestError(*HELD)
             chunks.append(chunk)
+        yield chunks
     except ClientDisconnect:
         raise RequestError(
             400, "disconnected", "the client disconnected before the end of the body"
         ) from None
-    return b"".join(chunks)
+    finally:
+        state.held_bytes -= size
 
 
 def _json(content: Any, status: int = 200, headers: Any = None) -> Response:

@@ -9,7 +9,17 @@ import msgspec
 
 from service import openapi_examples as examples
 from service.bodies import Health, Timeout, Unavailable, Version
-from service.openapi_schemas import reference, schemas
+from service.openapi_objects import (
+    Content,
+    Header,
+    Media,
+    Operation,
+    Path,
+    RequestBody,
+    Response,
+)
+from service.openapi_schemas import Schema, reference, schemas
+from service.origins import REFUSAL
 from service.ticks import MAX_TICKS, Ticks
 from service.wire import Answer, Error, Rows
 
@@ -24,32 +34,36 @@ How volatile will a symbol be over the next minutes, and how likely is a spike?
 - Every error is JSON and names the invalid row and field where applicable.
 """
 OPENAPI = "3.1.0"
-STRING = {"type": "string"}
+STRING: Schema = {"type": "string"}
 
 
-def _text(example: str) -> dict[str, Any]:
-    return {"text/plain": {"schema": STRING, "example": example}}
+def _text(example: str) -> Content:
+    return {"text/plain": Media(STRING, example=example)}
 
 
-def _content(kind: type, **shown: Any) -> dict[str, Any]:
+def _content(kind: type, **shown: object) -> Content:
     """Describe JSON content with named examples."""
     values = {name: {"value": value} for name, value in shown.items()}
-    return {"application/json": {"schema": reference(kind), "examples": values}}
+    return {"application/json": Media(reference(kind), values)}
 
 
-def _answer(description: str, content: dict[str, Any]) -> dict[str, Any]:
-    return {"description": description, "content": content}
-
-
-def _refusal(description: str, text: str, **place: Any) -> dict[str, Any]:
-    return _answer(description, _content(Error, refused=Error(text, **place)))
+def _refusal(
+    description: str, text: str, row: int | None = None, field: str | None = None
+) -> Response:
+    return Response(description, _content(Error, refused=Error(text, row, field)))
 
 
 _REFUSALS = {
-    "400": _refusal("The body is not JSON.", "the body is not JSON: Input data was truncated"),
+    "400": _refusal(
+        "The body is not JSON, or the request is malformed.",
+        "the body is not JSON: Input data was truncated",
+    ),
     "401": _refusal(
         "The API key is missing or wrong (only if VOLATILITY_API_KEY is set).",
         "the API key is missing or wrong: send `Authorization: Bearer KEY`",
+    ),
+    "403": _refusal(
+        "A page of another origin sent the request (see serving.allowed_origins).", str(REFUSAL)
     ),
     "413": _refusal(
         "The request has too many rows, ticks or bytes.",
@@ -71,17 +85,18 @@ _REFUSALS = {
     ),
     "431": _refusal(
         "The headers are too large.",
-        "the head of the request is too large: at most 65536 bytes",
+        "the head of the request is too large: at most 65536 bytes and 100 headers",
     ),
     "503": _refusal(
-        "No model is loaded, or too many connections are open.", examples.UNAVAILABLE["error"]
+        "No model is loaded, or there are too many connections or large bodies.",
+        examples.UNAVAILABLE["error"],
     ),
-    "504": _answer(
+    "504": Response(
         "The request took longer than serving.timeout_seconds.",
         _content(Timeout, late=examples.TIMEOUT),
     ),
 }
-_EXPLAIN = {
+_EXPLAIN: dict[str, object] = {
     "name": "explain",
     "in": "query",
     "required": False,
@@ -113,7 +128,7 @@ def document(max_rows: int) -> dict[str, Any]:
     return msgspec.to_builtins(described)
 
 
-def _scores(max_rows: int) -> dict[str, Any]:
+def _scores(max_rows: int) -> dict[str, Path]:
     return {
         "/predict": _scoring(
             "Forecast from feature rows",
@@ -134,14 +149,14 @@ def _scores(max_rows: int) -> dict[str, Any]:
     }
 
 
-def _service() -> dict[str, Any]:
-    whole = {"schema": {"type": "object"}, "examples": {"head": {"value": {"openapi": OPENAPI}}}}
+def _service() -> dict[str, Path]:
+    whole = Media({"type": "object"}, {"head": {"value": {"openapi": OPENAPI}}})
     return {
         "/health": _reading(
             "Return 200 only if a model is loaded and works",
             "A model is loaded and works.",
             _content(Health, ok=examples.HEALTH, degraded=examples.DEGRADED),
-            _answer(
+            Response(
                 "No working model is loaded.", _content(Unavailable, none=examples.UNAVAILABLE)
             ),
         ),
@@ -154,7 +169,7 @@ def _service() -> dict[str, Any]:
         "/docs": _reading(
             "Show the interactive documentation",
             "The documentation page.",
-            {"text/html": {"schema": STRING}},
+            {"text/html": Media(STRING)},
         ),
         "/docs.json": _reading(
             "Return this document", "The OpenAPI 3.1 document.", {"application/json": whole}
@@ -162,7 +177,7 @@ def _service() -> dict[str, Any]:
     }
 
 
-def _infrastructure() -> dict[str, Any]:
+def _infrastructure() -> dict[str, Path]:
     """Describe BentoML's own routes, whose errors are plain text."""
     down = _text("Service is not ready because .__is_ready__() returns False.")
     empty = "Yes; the body is empty."
@@ -178,55 +193,49 @@ def _infrastructure() -> dict[str, Any]:
             "Check that the service is ready for requests",
             empty,
             _text("\n"),
-            _answer("No working model is loaded.", down),
+            Response("No working model is loaded.", down),
             ours=False,
         ),
     }
 
 
-def _method_refused(allowed: str, *, ours: bool = True) -> dict[str, Any]:
+def _method_refused(allowed: str, *, ours: bool = True) -> Response:
     text = "Method Not Allowed"
     content = _content(Error, refused=Error(text)) if ours else _text(text)
-    allow = {"schema": {**STRING, "examples": [allowed]}, "description": "Supported methods."}
-    return {**_answer("The method is not supported.", content), "headers": {"Allow": allow}}
+    allow = Header({**STRING, "examples": [allowed]}, "Supported methods.")
+    return Response("The method is not supported.", content, {"Allow": allow})
 
 
-def _scoring(
-    summary: str, description: str, body: dict[str, Any], answers: dict[str, Any]
-) -> dict[str, Any]:
-    return {
-        "post": {
-            "tags": ["Scores"],
-            "summary": summary,
-            "description": description,
-            "security": [{}, {"bearer": []}, {"key": []}],
-            "parameters": [_EXPLAIN],
-            "requestBody": {"required": True, "content": body},
-            "responses": {
-                "200": _answer("Scores.", answers),
-                **_REFUSALS,
-                "405": _method_refused("POST"),
-            },
-        }
-    }
+def _scoring(summary: str, description: str, body: Content, answers: Content) -> Path:
+    responses = {"200": Response("Scores.", answers), **_REFUSALS, "405": _method_refused("POST")}
+    return Path(
+        post=Operation(
+            ["Scores"],
+            summary,
+            responses,
+            description=description,
+            security=[{}, {"bearer": []}, {"key": []}],
+            parameters=[_EXPLAIN],
+            request_body=RequestBody(body),
+        )
+    )
 
 
 def _reading(
     summary: str,
     description: str,
-    content: dict[str, Any],
-    unavailable: dict[str, Any] | None = None,
+    content: Content,
+    unavailable: Response | None = None,
     *,
     ours: bool = True,
-) -> dict[str, Any]:
+) -> Path:
     responses = {
-        "200": _answer(description, content),
+        "200": Response(description, content),
         "405": _method_refused("GET, HEAD", ours=ours),
     }
     if unavailable is not None:
         responses["503"] = unavailable
-    tag = "Service" if ours else "Infrastructure"
-    return {"get": {"tags": [tag], "summary": summary, "responses": responses}}
+    return Path(get=Operation(["Service" if ours else "Infrastructure"], summary, responses))
 
 
 def _installed() -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from service.wire import RequestError
+from volatility.own_pages import is_own
+
 Headers = list[tuple[bytes, bytes]]
 
 # Sent only in answer to a preflight. Nothing else is exposed: no cookies, no response headers.
@@ -15,6 +18,9 @@ PERMISSIONS: Headers = [
 ]
 VARY = (b"vary", b"origin")
 PREFIX = b"access-control-"
+REFUSAL = RequestError(
+    403, "origin", "pages of this origin may not call the service; see serving.allowed_origins"
+)
 
 
 class Origins:
@@ -34,12 +40,16 @@ class Origins:
         self._allowed = frozenset(origin.encode() for origin in allowed)
         self._every = b"*" in self._allowed
 
+    def allows(self, origin: bytes) -> bool:
+        """Return whether pages of an origin may call the service."""
+        return self._every or origin in self._allowed
+
     def headers(self, request: Iterable[tuple[bytes, bytes]]) -> Headers:
         """Return the headers to add to the answer to a request with these headers."""
         if self._every:
             return [(b"access-control-allow-origin", b"*")]
         origin = dict(request).get(b"origin")
-        if origin in self._allowed:
+        if origin is not None and self.allows(origin):
             return [(b"access-control-allow-origin", origin), VARY]
         return [VARY]
 
@@ -55,3 +65,15 @@ class Origins:
             return None
         found = self.headers(scope["headers"])
         return found if found == [VARY] else [*found, *PERMISSIONS]
+
+
+def foreign(scope: Any, origins: Origins | None) -> RequestError | None:
+    """Return the error for a request that a page of an origin that is not allowed sent.
+
+    A page can send a simple request without asking first, and needs no answer to use up a limit.
+    """
+    headers = dict(scope["headers"])
+    origin = headers.get(b"origin")
+    if origin is None or (origins is not None and origins.allows(origin)) or is_own(headers):
+        return None
+    return REFUSAL

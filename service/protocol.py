@@ -28,9 +28,13 @@ HELD_SECONDS = 1.0  # after which the normal path, with its timeout, waits for t
 KEEP_ALIVE_SECONDS = 75
 # A head is kept in memory before anybody looks at the key.
 HEAD_BYTES, HEAD_SECONDS = 64 * 1024, 10.0
+HEAD_LINES = 100  # each costs a microsecond, and 64 KiB have room for 11,000
 HEAD_REFUSAL = RequestError(
-    431, "head_too_large", f"the head of the request is too large: at most {HEAD_BYTES} bytes"
+    431,
+    "head_too_large",
+    f"the head of the request is too large: at most {HEAD_BYTES} bytes and {HEAD_LINES} headers",
 )
+MALFORMED_REFUSAL = RequestError(400, "not_http", "the request is not HTTP/1.1")
 CROWD_REFUSAL = RequestError(503, "connections", "too many connections; try again later")
 CLOSED_SHARE = 64  # of the connections are closed at once, so that the search is rare
 UNREAD_SECONDS = 60.0  # that a client may take to read what has been written
@@ -38,6 +42,9 @@ NOT_PLAIN = frozenset({b"x-forwarded-for", b"expect", b"upgrade", b"transfer-enc
 HEAD = b"".join(b"%s: %s\r\n" % header for header in JSON_HEADERS)
 
 logger = logging.getLogger("bentoml.volatility")
+# uvicorn warns of each malformed request, which is counted and logged as a refusal instead.
+clients = logging.getLogger("uvicorn.error.clients")
+clients.setLevel(logging.ERROR)
 
 
 def answer(state: State, body: bytes) -> bytes | None:
@@ -72,6 +79,7 @@ class PlainFirst(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.timeout_keep_alive = KEEP_ALIVE_SECONDS  # BentoML has no setting for it
+        self.logger = clients
         self._heading = True  # the head of a request is not complete
         self._heads = 0  # that were
         self._head_bytes = 0
@@ -134,6 +142,17 @@ class PlainFirst(HttpToolsProtocol):
         """Begin to read a head."""
         self._heading, self._head_bytes = True, 0
         super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Keep a header; too many end the parser's work on what has arrived."""
+        super().on_header(name, value)
+        if len(self.headers) > HEAD_LINES:
+            raise ValueError("too many headers")
+
+    def send_400_response(self, _: str) -> None:
+        """Refuse what the parser could not read."""
+        many = len(self.headers or ()) > HEAD_LINES
+        self._refuse(HEAD_REFUSAL if many else MALFORMED_REFUSAL)
 
     def on_headers_complete(self) -> None:
         """Keep a request that may be a plain prediction."""
@@ -239,7 +258,7 @@ class PlainFirst(HttpToolsProtocol):
 
     def _admitted(self) -> bool:
         scope = {"headers": self.headers, "client": self.client}
-        return self.state.guard.refusal(scope) is None
+        return self.state.refusal(scope) is None
 
     def _take(self) -> list[bytes]:
         if self._timer is not None:

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from service.bodies import Health, Unavailable, Warnings
-from service.origins import Origins
+from service.origins import Origins, foreign
 from service.predictor import Served
 from service.security import Guard
+from service.ticks_process import TicksProcess
 from service.wire import Answer, RequestError
 from volatility.settings import Serving, Settings
 
@@ -28,6 +29,10 @@ class State:
     guard : Guard
     origins : Origins, optional
         Whose pages may read the answers; None if no other origin's may.
+    long_ticks : TicksProcess
+        Builds the rows of long tick requests.
+    held_bytes : int
+        Of bodies that this worker holds.
     max_connections : int
         Most open connections of this worker.
     served : Served, optional
@@ -41,12 +46,18 @@ class State:
     settings: Settings
     guard: Guard = field(default_factory=Guard)
     origins: Origins | None = None
+    long_ticks: TicksProcess = field(default_factory=TicksProcess)
+    held_bytes: int = 0
     max_connections: int = Serving().max_connections
     served: Served | None = None
     problem: str = "the service is starting"
     warnings: Warnings = field(default_factory=Warnings)
     on_answer: Callable[[Answer, str], None] = lambda *_: None
     on_reject: Callable[[str], None] = lambda *_: None
+
+    def refusal(self, scope: Any) -> RequestError | None:
+        """Return the error for an ASGI request to a guarded route, or None to admit it."""
+        return foreign(scope, self.origins) or self.guard.refusal(scope)
 
     def require(self) -> Served:
         """Return the model, or raise a 503 error."""

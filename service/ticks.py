@@ -122,6 +122,12 @@ def feature_rows(
     return steps[warm], rows[warm]
 
 
+def rows(body: list[bytes], features: Features, max_rows: int) -> tuple[str, Integers, Floats]:
+    """Return the symbol of a request's ticks, and what ``feature_rows`` builds of them."""
+    records = decode_ticks(b"".join(body))
+    return records[0].symbol, *feature_rows(records, features, max_rows)
+
+
 def warm_up() -> None:
     """Compile, or load from the cache, the code that the first request needs."""
     for _ in rows_of([_arrays([Heartbeat("A", 0)])], Features()):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -23,6 +24,8 @@ from tests.waiting import until
 MONITORING = Path(__file__).parents[1] / "monitoring"
 CONFIGURATION = MONITORING / "prometheus" / "prometheus.local.yml"
 DASHBOARDS = MONITORING / "grafana" / "dashboards"
+MAKEFILE = Path(__file__).parents[1] / "Makefile"
+CORS = re.compile(r"--web\.cors\S+")  # as in `make prometheus`
 # What Grafana puts in place of its variables: all symbols, and four scrapes at least.
 VARIABLES = {"$__rate_interval": "20s", "$symbol": ".*"}
 
@@ -89,6 +92,7 @@ def run_prometheus(
         f"--config.file={folder / 'prometheus.yml'}",
         f"--storage.tsdb.path={folder / 'prometheus'}",
         f"--web.listen-address=127.0.0.1:{port}",
+        *CORS.findall(MAKEFILE.read_text()),
     ]
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)

@@ -10,29 +10,38 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.run import fuzz
+from tests.fuzz.run import KINDS, Fuzz
 
 REQUESTS, BODIES = 20_000, 100_000
 
 
 def main() -> int:
-    """Generate requests, send mutated bodies, and print what was found."""
+    """Run each kind of fuzz, and print what was found."""
     parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
+    parser.add_argument("kinds", nargs="*", metavar="KIND", help=f"of {', '.join(KINDS)} (all)")
     parser.add_argument("--requests", type=int, default=REQUESTS, help="generated (%(default)s)")
     parser.add_argument("--bodies", type=int, default=BODIES, help="mutated (%(default)s)")
     parser.add_argument("--seed", type=int, default=1, help="(%(default)s)")
     options = parser.parse_args()
-    began = time.monotonic()
-    with (
-        tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
-        pytest.MonkeyPatch.context() as environment,
-    ):
-        found = fuzz(Path(folder), environment, options.requests, options.bodies, options.seed)
-    print("\n".join(found.lines))
-    print(f"{time.monotonic() - began:.0f} s: {'wrong' if found.wrong else 'all held'}")
-    for line in found.wrong[:20]:
-        print(line)
-    return 1 if found.wrong else 0
+    unknown = sorted(set(options.kinds) - set(KINDS))
+    if unknown:
+        parser.error(f"unknown kind {', '.join(unknown)}: choose of {', '.join(KINDS)}")
+    wrong: list[str] = []
+    for kind in options.kinds or KINDS:
+        began = time.monotonic()
+        with (
+            tempfile.TemporaryDirectory(prefix="fuzz-") as folder,
+            pytest.MonkeyPatch.context() as environment,
+        ):
+            fuzz = Fuzz(Path(folder), environment, options.requests, options.bodies, options.seed)
+            found = fuzz.run(kind)
+        print("\n".join(found.lines))
+        verdict = "wrong" if found.wrong else "all held"
+        print(f"{kind}: {time.monotonic() - began:.0f} s: {verdict}", flush=True)
+        for line in found.wrong[:20]:
+            print(line, flush=True)
+        wrong += found.wrong
+    return 1 if wrong else 0
 
 
 if __name__ == "__main__":

@@ -25,6 +25,11 @@ def valid(draw: Draw, route: str) -> dict[str, Any]:
     return {"rows": [_row(draw, draw.choice([0, 4, len(MODEL_INPUTS)])) for _ in range(count)]}
 
 
+def valid_body(draw: Draw, route: str) -> bytes:
+    """Draw such a body as JSON."""
+    return _json(valid(draw, route))
+
+
 def mutated(draw: Draw, route: str) -> bytes:
     """Draw a body that is wrong in one way; now and then it is wrong in none."""
     if draw.randrange(BIG_EVERY) == 0:

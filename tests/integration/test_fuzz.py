@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.run import fuzz
+from tests.fuzz.run import Fuzz
 
 
-def test_no_body_is_answered_with_a_fault_of_ours(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("kind", ["requests", "bodies"])
+def test_nothing_is_answered_with_a_fault_of_ours(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found = fuzz(tmp_path, monkeypatch, requests=300, bodies=1_500, seed=7)
+    found = Fuzz(tmp_path, monkeypatch, requests=300, bodies=1_500, seed=7).run(kind)
     assert not found.wrong, "\n".join(found.wrong)

@@ -12,20 +12,23 @@ from starlette.testclient import TestClient
 from service import openapi_examples
 from service.bodies import Warnings
 from service.front import Front
-from service.http import application
+from service.http import HELD, application
 from service.openapi import document
 from service.openapi_schemas import BODIES, example
 from service.predictor import Served
-from service.protocol import CROWD_REFUSAL, HEAD_REFUSAL
+from service.protocol import CROWD_REFUSAL, HEAD_REFUSAL, MALFORMED_REFUSAL
 from service.security import Guard
 from service.state import State
-from service.wire import Answer
+from service.ticks_process import ENDED
+from service.wire import Answer, RequestError
 from tests.bundles import small_bundle
 from tests.documents import ROOT
 from volatility.registry import RegisteredModel
 from volatility.settings import Settings
 
 TEXT = (ROOT / "docs" / "api.md").read_text()
+BUSY = (RequestError(*HELD), RequestError(*ENDED))
+EARLY = (HEAD_REFUSAL, MALFORMED_REFUSAL, CROWD_REFUSAL, *BUSY)
 ROW = {"spread": 1.2, "midprice": 68000.5}
 MAX_ROWS = Settings().serving.max_rows
 
@@ -89,6 +92,7 @@ def test_every_request_is_refused_as_described(client: TestClient, state: State)
     ask({"rows": []})
     ask({"rows": [ROW]}, content_encoding="gzip")
     ask(None, raw=b"", method="GET")
+    ask({"rows": [ROW]}, origin="https://other.example")
     state.guard = Guard("key")
     ask({"rows": [ROW]})
     state.guard = Guard(rate_limit="100/second")
@@ -98,6 +102,5 @@ def test_every_request_is_refused_as_described(client: TestClient, state: State)
     state.problem = str(openapi_examples.NO_MODEL["error"])
     ask({"rows": [ROW]})
     late = (504, openapi_examples.TIMEOUT["error"])  # BentoML's, as the service's document shows it
-    # Of the protocol, before any route.
-    early = {(error.status, str(error)) for error in (HEAD_REFUSAL, CROWD_REFUSAL)}
+    early = {(error.status, str(error)) for error in EARLY}
     assert given | {late} | early == set(refusals())

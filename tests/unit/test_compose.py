@@ -216,3 +216,11 @@ def test_grafana_fetches_nothing_and_lets_nobody_edit():
     assert settings["GF_NEWS_NEWS_FEED_ENABLED"] == "false"
     assert settings["GF_SECURITY_DISABLE_GRAVATAR"] == "true"
     assert settings["GF_AUTH_ANONYMOUS_ORG_ROLE"] == "Viewer"
+
+
+def test_grafana_refuses_what_pages_of_other_sites_send():
+    settings = SERVICES["grafana"]["environment"]
+    assert settings["GF_SECURITY_CSRF_ALWAYS_CHECK"] == "true"
+    assert settings["GF_SNAPSHOTS_ENABLED"] == "false"
+    assert "GF_SECURITY_CSRF_TRUSTED_ORIGINS" not in settings
+    assert settings.get("GF_SECURITY_ALLOW_EMBEDDING", "false") == "false"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import msgspec
 import pytest
 from starlette.testclient import TestClient
@@ -133,9 +135,40 @@ def test_without_the_setting_nothing_is_added(client, state, origin):
     for response in (client.post("/predict", json=BODY, headers=named), client.get("/health")):
         assert of_cors(response) == {}
         assert "vary" not in response.headers
-    assert preflight(client, ALLOWED[0]).status_code == 405
-    state.guard = Guard("secret")
-    assert preflight(client, ALLOWED[0]).status_code == 401
+    assert preflight(client, ALLOWED[0]).status_code == 403
+
+
+@pytest.mark.parametrize("path", ["/predict", "/predict/ticks", "/predict?explain=true"])
+@pytest.mark.parametrize("origin", FOREIGN)
+@pytest.mark.parametrize("allowed", [None, Origins(ALLOWED)])
+def test_a_page_of_another_origin_cannot_use_the_scoring_routes(
+    client, state, allowed, origin, path
+):
+    state.origins, state.guard = allowed, Guard(rate_limit="1/hour")
+    rejected: list[str] = []
+    state.on_reject = rejected.append
+    state.on_answer = lambda *_: pytest.fail("it was answered")
+    named = {"origin": origin, "content-type": "text/plain", "sec-fetch-site": "same-site"}
+    for _ in range(2):  # nor use up what is left to others
+        response = client.post(path, content=json.dumps(BODY), headers=named)
+        assert response.status_code == 403
+        assert "serving.allowed_origins" in response.json()["error"]
+    assert rejected == ["origin"] * 2
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"origin": "http://testserver"},
+        {"origin": "https://testserver"},  # a proxy speaks TLS for the service
+        {"origin": "https://desk.example", "sec-fetch-site": "same-origin"},  # and hides the name
+    ],
+)
+@pytest.mark.parametrize("allowed", [None, Origins(["https://other.example"])])
+def test_programs_and_own_pages_may_use_them(client, state, allowed, headers):
+    state.origins = allowed
+    assert client.post("/predict", json=BODY, headers=headers).status_code == 200
 
 
 def test_headers_of_an_inner_layer_are_replaced_where_the_setting_is_on(state):

@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service import protocol as protocols
 from service.front import Front
@@ -159,8 +160,46 @@ def test_a_head_without_end_is_refused_before_the_key_is_looked_at(state, line):
 
     (status, _, content), rest, calls = served(state, talk)
     assert (status, rest, calls) == (431, b"", [])
-    assert "at most 65536 bytes" in content["error"]
+    assert "at most 65536 bytes and 100 headers" in content["error"]
     assert rejected == ["head_too_large"]
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_no_more_lines_are_parsed_than_a_head_may_have(state, monkeypatch, chunked):
+    parsed: list[bytes] = []
+    whole = HttpToolsProtocol.on_header
+
+    def on_header(connection, name, value):
+        parsed.append(name)
+        whole(connection, name, value)
+
+    monkeypatch.setattr(HttpToolsProtocol, "on_header", on_header)
+    start = b"POST /nowhere HTTP/1.1\r\n"
+    if chunked:  # the lines after the last chunk are read like those of the head
+        start += b"transfer-encoding: chunked\r\n\r\n0\r\n"
+
+    async def talk(place):
+        async with connection(place.port) as (reader, writer):
+            writer.write(start + b"a: b\r\n" * 9_000 + b"\r\n")
+            return await asyncio.wait_for(read(reader), PATIENCE_SECONDS)
+
+    assert served(state, talk)[0] == 431
+    assert len(parsed) <= protocols.HEAD_LINES + 1
+
+
+def test_what_is_not_http_is_refused_like_the_rest_and_floods_no_log(state, caplog):
+    rejected: list[str] = []
+    state.on_reject = rejected.append
+
+    async def talk(place):
+        return [(await place.ask(b"GARBAGE\r\n\r\n"))[0] for _ in range(3)]
+
+    answers = served(state, talk)
+    assert [(status, content["error"]) for status, _, content in answers] == [
+        (400, "the request is not HTTP/1.1")
+    ] * 3
+    assert rejected == ["not_http"] * 3
+    assert "Invalid HTTP request" not in caplog.text
 
 
 def test_a_large_head_within_the_bound_and_a_large_body_before_a_head_are_taken(state):
@@ -345,7 +384,11 @@ def test_pages_of_allowed_origins_read_the_answers_of_both_ways(state, origin, r
         return plain, calls, normal, large, off
 
     plain, calls, normal, large, off = served(state, talk)
-    assert (calls, [a[0] for a in (plain, normal, large)]) == ([], [200, 200, 431])
+    if readable:
+        assert (calls, plain[0], normal[0]) == ([], 200, 200)
+    else:
+        assert (plain[0], normal[0]) == (403, 403)
+    assert (large[0], off[0]) == (431, 403)
     for _, headers, _ in (plain, normal):
         assert headers.get("access-control-allow-origin") == (origin if readable else None)
         assert headers["vary"] == "origin"
