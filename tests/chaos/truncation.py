@@ -65,16 +65,14 @@ def truncation(broker: RunningBroker, folder: Path) -> dict[str, int]:
         rescued = check_lake(log, folder / "rescued")
         before = held_of(folder / "lake", source)
         clear(servers, TICKS, PREDICTIONS)
-        with (
-            running(folder / "load.txt", kills.loading(servers, folder, 400, market.START_NS)) as t,
-        ):
+        with running(folder / "new.txt", kills.loading(servers, folder, 400)) as ticks:
             until(lambda: kills.total(log) > 500, "ticks in the new topic")
             with (
                 running(folder / "capture.txt", kills.capturing(servers, folder)) as captured,
                 running(folder / "score.txt", kills.scoring(servers)) as scored,
             ):
                 until(lambda: kills.total(log, PREDICTIONS) > 500, "predictions again")
-                for child in (t, captured, scored):
+                for child in (ticks, captured, scored):
                     child.stop()
         capture_topic(log, TICKS, folder / "lake")
         new = held_of(folder / "lake", f"{TICKS}.{log.generation(TICKS)}")
