@@ -24,9 +24,10 @@ from volatility.streaming.log.kafka_log import KafkaLog
 
 PER_SECOND = 100  # of each ingest: 20 s of the market in one
 BROKER_EVERY = 50  # kills of other processes
-# Some die while they start, most while they work, and some live long enough to settle in a group.
-LIVES_SECONDS = ((0.3, 0.0, 0.5), (0.5, 0.5, 4.0), (0.2, 4.0, 15.0))
-PAUSE_SECONDS = 0.02
+# Some die while they start, some soon after, and the others only when work has been done.
+STARTING, EARLY, WORKING = (0.0, 0.5), (0.5, 4.0), (0.0, 1.0)
+PATIENT_SECONDS = 30.0  # for work: the broker, or the other members of a group, may be to blame
+PAUSE_SECONDS = 0.05
 
 
 @dataclass
@@ -37,18 +38,27 @@ class Slot:
     output: Path
     work: Callable[..., Any]
     chance: random.Random
+    done: Callable[[], int]
     child: Child | None = None
     dies_at: float = 0.0
+    patient_until: float = 0.0
+    begun_with: int = 0
 
     def turn(self) -> bool:
         """Start it, or kill it when it is due; return whether it was killed."""
         now = time.monotonic()
         if self.child is None:
-            (_, low, high) = self.chance.choices(
-                LIVES_SECONDS, [share for share, _, _ in LIVES_SECONDS]
-            )[0]
-            self.dies_at = now + self.chance.uniform(low, high)
+            life = self.chance.choice((STARTING, EARLY, WORKING))
+            self.dies_at = now + self.chance.uniform(*life)
+            self.patient_until = now + (PATIENT_SECONDS if life is WORKING else 0.0)
+            self.begun_with = self.done() if life is WORKING else 0
             self.child = Child(self.output, partial(self.work))
+            return False
+        if now < self.patient_until:
+            if self.done() > self.begun_with:
+                self.dies_at += now  # it was the time to live from here on
+                self.dies_at -= self.patient_until - PATIENT_SECONDS
+                self.patient_until = 0.0
             return False
         if now < self.dies_at:
             return False
@@ -74,19 +84,27 @@ def storm(broker: RunningBroker, folder: Path, count: int, seed: int) -> dict[st
         log.create(PREDICTIONS, market.PARTITIONS)
         rows = partial(capture, servers, rows=kills.ROWS, seconds=kills.SECONDS, group=None)
         slots = [
-            Slot(f"ingest {symbol}", folder / f"{symbol}.txt", work, random.Random(seed + number))
+            Slot(
+                *(f"ingest {symbol}", folder / f"{symbol}.txt", work),
+                *(random.Random(seed + number), partial(kills.total, log)),
+            )
             for number, symbol in enumerate(market.SYMBOLS)
             for work in [partial(load, servers, str(lake), number, PER_SECOND, None, (symbol,))]
         ]
-        more = {
-            "capture": partial(rows, str(lake)),
-            "capture predictions": partial(rows, str(folder / "predictions"), topic=PREDICTIONS),
-            "score one": kills.scoring(servers),
-            "score two": kills.scoring(servers),
+        predicted = partial(kills.total, log, PREDICTIONS)
+        kept = folder / "predictions"
+        more: dict[str, tuple[Callable[..., Any], Callable[[], int]]] = {
+            "capture": (partial(rows, str(lake)), partial(parts, lake)),
+            "capture predictions": (
+                partial(rows, str(kept), topic=PREDICTIONS),
+                partial(parts, kept),
+            ),
+            "score one": (kills.scoring(servers), predicted),
+            "score two": (kills.scoring(servers), predicted),
         }
         slots += [
-            Slot(name, folder / f"{name.replace(' ', '-')}.txt", work, random.Random(name))
-            for name, work in more.items()
+            Slot(name, folder / f"{name.replace(' ', '-')}.txt", work, random.Random(name), done)
+            for name, (work, done) in more.items()
         ]
         for slot in slots:
             stack.callback(slot.end)
@@ -111,15 +129,19 @@ def storm(broker: RunningBroker, folder: Path, count: int, seed: int) -> dict[st
         assert captured > records / 4, f"the killed ones captured {captured} of {records}"
         predictions = kills.finish_predictions(log, lake=lake)
         assert scored > predictions["steps"] / 4, f"the killed ones scored {scored}"
-        capture_topic(log, PREDICTIONS, folder / "predictions")
-        kept = kept_once(folder / "predictions")
-        assert kept == predictions["steps"], f"{kept} of {predictions['steps']} predictions kept"
+        capture_topic(log, PREDICTIONS, kept)
+        assert kept_once(kept) == predictions["steps"], "predictions are lost in their lake"
     found = {f"kills of {name}": number for name, number in sorted(counts.items())}
     return found | {
         "kills an hour": round(sum(counts.values()) / seconds * 3_600),
         "records": records,
         **predictions,
     }
+
+
+def parts(folder: Path) -> int:
+    """Count the parts of a lake."""
+    return sum(1 for _ in folder.glob("symbol=*/date=*/part-*"))
 
 
 def kept_once(folder: Path) -> int:

@@ -260,7 +260,7 @@ def test_a_reader_of_what_the_broker_has_lost_is_told_so(
         assert reader.position(0) == 1_000, "it went on as if nothing had happened"
         return False
 
-    with pytest.raises(LogError, match=r"lost by the broker; for the last, see docs/runbook\.md"):
+    with pytest.raises(LogError, match=r"docs/runbook\.md, section LogRewritten"):
         until(told, "the error")
     log.close()
 

@@ -265,6 +265,12 @@ class KafkaReader:
             raise LogError(f"topic `{self._topic}` was deleted and re-created: open it again")
 
     def _explain(self, error: Exception) -> str:
+        if isinstance(error, errors.LogTruncationError):
+            return (
+                f"topic `{self._topic}` was read up to the offsets {self._positions}, but the log "
+                "has others there now: the broker has lost records that it had acknowledged; what "
+                "to do is in docs/runbook.md, section LogRewritten"
+            )
         if isinstance(error, ABSENT):
             return (
                 f"topic `{self._topic}` has no record at the requested offsets "
