@@ -8,6 +8,13 @@ from volatility.records.prediction import (
     Quantiles,
     volatility_of,
 )
+from volatility.records.symbols import (
+    COINBASE,
+    Named,
+    at_venue,
+    normalise,
+    venue_name,
+)
 from volatility.records.tick import (
     EARLIEST_NS,
     FUTURE,
@@ -32,6 +39,7 @@ from volatility.records.tick import (
 )
 
 __all__ = [
+    "COINBASE",
     "EARLIEST_NS",
     "FUTURE",
     "HIGHEST_PRICE",
@@ -45,18 +53,22 @@ __all__ = [
     "Fields",
     "Heartbeat",
     "HorizonForecast",
+    "Named",
     "Prediction",
     "Quantiles",
     "Record",
     "Tick",
     "TickError",
+    "at_venue",
     "decode",
     "encode",
     "identifier",
+    "normalise",
     "reasons",
     "record_of",
     "to_records",
     "to_table",
     "validate",
+    "venue_name",
     "volatility_of",
 ]
