@@ -185,7 +185,7 @@ def test_one_empty_cell_costs_one_row(tmp_path):
         k: [f"{x:.2f}" for x in v] for k, v in columns().items() if k in ("price", "bid", "ask")
     }
     texts["bid"][3] = ""
-    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", columns(**texts)))
+    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", columns(20, 0, **texts)))
     assert result.exit_code == 0
     assert f"rejected 1: {MISSING}" in result.output
     assert len(seconds(tmp_path / "lake")) == 19
