@@ -32,7 +32,8 @@ class _Signs(msgspec.Struct):
     type: msgspec.Raw = msgspec.Raw()
     events: msgspec.Raw = msgspec.Raw()
     product_id: msgspec.Raw = msgspec.Raw()
-    client_id: msgspec.Raw = msgspec.Raw()
+    product_ids: msgspec.Raw = msgspec.Raw()
+    channels: msgspec.Raw = msgspec.Raw()
 
 
 _signs = msgspec.json.Decoder(_Signs)
@@ -55,7 +56,10 @@ def is_message(text: bytes) -> bool:
     if bytes(signs.channel):
         return bytes(signs.events).startswith(b"[") or bytes(signs.channel) == b'"subscriptions"'
     kind = bytes(signs.type)
-    return kind in _ANSWERED or (kind in _EXCHANGE and bool(bytes(signs.product_id)))
+    if kind in _EXCHANGE:
+        return bool(bytes(signs.product_id))
+    subscribed = bytes(signs.product_ids) + bytes(signs.channels)
+    return kind in _ANSWERED or bool(kind and subscribed)
 
 
 def _is_message(value: dict[str, Any]) -> bool:

@@ -192,7 +192,8 @@ class WireReader:
             return
         if not found:
             # A wrapper around what is not a message is rejected like the message alone.
-            yield number, (bytes(envelope.data) or line, None)
+            inner = bytes(envelope.data) or line
+            yield number, Rejection(NOT_A_MESSAGE, inner.decode(errors="replace"))
         for message, received in found:
             yield number, (message, received)
 
