@@ -35,6 +35,11 @@ _JSON = re.compile(
     rb"configuration: )"
 )
 _LOOK_LINES = 50
+TRADES = frozenset({"match", "last_match", "market_trades"})
+
+
+class _TradesOnly(Exception):  # noqa: N818  not an error: the file is read again
+    """Messages contain trades and no ticker."""
 
 
 def read(path: Path, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -97,6 +102,9 @@ def _read_text(
         try:
             yield from _read_wire(entry, resolve, chunk_rows)
             return
+        except _TradesOnly:
+            yield from read_objects(entry, resolve, mapping, chunk_rows, matches=True)
+            return
         except UnknownContentError:
             pass
     yield from read_objects(entry, resolve, mapping, chunk_rows)
@@ -134,6 +142,8 @@ def _read_wire(entry: Entry, resolve: Resolve, chunk_rows: int) -> Iterator[Chun
             if len(records) + len(rejected) >= chunk_rows:
                 yield chunk()
                 records, offsets, run, rejected = [], [], [], []
+        if not offset and not reader.documented and TRADES & reader.ignored.keys():
+            raise _TradesOnly
         yield chunk()
     except WireError as error:
         kind = RecordingError if "truncated" in str(error) else UnknownContentError

@@ -262,7 +262,7 @@ class Rows:
         )
         lines = [f"{self._form}, {self._layout.described()}" + (f"; {forms}" if forms else "")]
         if self._layout.kind == "quotes" and "price" not in self._layout.columns:
-            lines.append("no price of a trade: the midprice stands for it")
+            lines.append("no price of a trade: the midprice takes its place")
         lines += [
             f"{count} values of {field} are not {OPTIONAL[field]} and are left out"
             for field, count in sorted(self._unfit.items())
