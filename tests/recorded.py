@@ -241,6 +241,11 @@ CASES: tuple[Case, ...] = (
         "market_trades.ndjson",
         lines(lambda i: {"channel": "market_trades", "timestamp": ISO[i], "sequence_num": i, "events": [{"type": "update", "trades": [{"trade_id": str(9 + i), "product_id": "BTC-USD", "price": str(TRADED[i][1]), "size": str(TRADED[i][2]), "side": ("SELL", "BUY")[i], "time": ISO[i]}]}]}),
     ),
+    quotes("log.txt", "".join(f"2026-01-05 00:00:0{i + 1},123 INFO feed: {json.dumps(exchange(i))}\n" for i in (0, 1))),
+    quotes("keyed.txt", "".join(f"BTC-USD\t{json.dumps(advanced(i))}\n" for i in (0, 1))),
+    quotes("wrapped.csv", "received,message\n" + "".join('{},"{}"\n'.format(ISO[i], json.dumps(exchange(i)).replace('"', '""')) for i in (0, 1))),
+    quotes("wrapped.parquet", parquet({"at": [MS, MS + 1000], "value": [json.dumps(advanced(i)) for i in (0, 1)]})),
+    quotes("wrapped.arrow", arrow({"at": [MS, MS + 1000], "value": [json.dumps(exchange(i)).encode() for i in (0, 1)]})),
     # Flat records in JSON
     quotes("own.ndjson", flat("symbol time bid ask price", lambda ms: ms * 1_000_000)),
     quotes("flat.ndjson", flat("product_id timestamp best_bid best_ask price", lambda ms: ISO[ms > MS])),

@@ -234,6 +234,34 @@ def test_a_folder_of_one_message_per_file_is_one_recording_in_time_order(tmp_pat
     assert len(import_files([folder], lake).skipped) == 1
 
 
+@pytest.mark.parametrize(
+    ("wrapper", "arrival"),
+    [
+        ({"ingest_time": "2026-01-05T00:00:07.5Z", "product_id": "BTC-USD", "payload": 0}, 7.5),
+        ({"ts": NOON / SECOND + 8.6, "pair": "BTC-USD", "raw": "text"}, 8.6),
+        ({"recv_ns": NOON + 9, "m": 0, "receive_time": NOON + 9 * SECOND}, 9.0),
+        ({"a": {"b": [0]}, "when": NOON // 1_000_000 + 250}, 0.25),
+    ],
+)
+def test_the_receive_time_is_that_of_the_wrapper(tmp_path, wrapper, arrival):
+    message = {"type": "ticker", "product_id": "BTC-USD", "time": "2026-01-05T00:00:01Z"}
+    message |= {"price": "100", "best_bid": "99", "best_ask": "101"}
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: filled(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        return json.dumps(message) if value == "text" else message if value == 0 else value
+
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(filled(wrapper)) + "\n")
+    lake = Lake(tmp_path / "lake")
+    assert import_files([path], lake).rows == 1
+    (batch,) = lake.scan("BTC-USD", ["received"])
+    assert batch[0].cast(pa.int64())[0].as_py() == pytest.approx(NOON + arrival * SECOND, abs=300)
+
+
 def test_the_same_content_compressed_or_in_an_archive_is_known(tmp_path):
     path = parquet(tmp_path / "a.parquet", columns())
     lake = Lake(tmp_path / "lake")

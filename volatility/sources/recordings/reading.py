@@ -18,6 +18,7 @@ from volatility.sources.recordings.chunks import (
     CHUNK_ROWS,
     EXAMPLES,
     Chunk,
+    MessagesInsideError,
     RecordingError,
     Rejected,
     Resolve,
@@ -28,11 +29,12 @@ from volatility.sources.recordings.delimited import read_delimited
 from volatility.sources.recordings.mapping import Mapping
 from volatility.sources.recordings.objects import read_objects
 from volatility.sources.recordings.opening import Entry, head
+from volatility.sources.recordings.spooled import as_lines
 from volatility.sources.recordings.wire import WireError, WireReader
 
 _JSON = re.compile(
     rb"\s*(?:[\[{]|[<>=]\s+[\[{]|\d{1,19}(?:\.\d+)?: [\[{]|(?:wss?|https?)://\S+ <|"
-    rb"configuration: )"
+    rb"configuration: |[^{\"']{1,200}\{\"[^\"].*\}$)"
 )
 _LOOK_LINES = 50
 TRADES = frozenset({"match", "last_match", "market_trades"})
@@ -74,10 +76,14 @@ def read_entry(
         if entry.path.stat().st_size == 0:
             raise RecordingError("is empty")
         form = form_of(entry.path)
-        if form:
-            yield from read_binary(entry, form, resolve, mapping, chunk_rows)
-        else:
-            yield from _read_text(entry, resolve, mapping, chunk_rows)
+        try:
+            if form:
+                yield from read_binary(entry, form, resolve, mapping, chunk_rows)
+            else:
+                yield from _read_text(entry, resolve, mapping, chunk_rows)
+        except MessagesInsideError:
+            with as_lines(entry, form) as inner:
+                yield from _read_text(inner, resolve, mapping, chunk_rows)
     except (pa.ArrowException, OSError, EOFError, lzma.LZMAError) as error:
         text = " ".join(str(getattr(error, "strerror", "") or error).split())[:120]
         if isinstance(error, OSError) and error.errno:
