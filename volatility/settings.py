@@ -30,7 +30,7 @@ Count = Annotated[int, msgspec.Meta(ge=1)]
 Seconds = Annotated[int, msgspec.Meta(ge=0)]
 
 
-SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9._-]{0,31}")  # that of the records, which know no settings
+SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9._@-]{0,31}")  # that of the records, which know no settings
 RATE = re.compile(
     r"\s*\d+\s*(/|per)\s*(\d+\s*)?(second|minute|hour|day|month|year)s?\s*", re.IGNORECASE
 )

@@ -29,7 +29,7 @@ from volatility.records.tick import (
 NOW = 1_775_337_223_291_084_825
 INT64 = st.integers(-(2**63), 2**63 - 1)
 
-symbols = st.from_regex(r"[A-Z0-9][A-Z0-9._-]{0,31}", fullmatch=True)
+symbols = st.from_regex(r"[A-Z0-9][A-Z0-9._@-]{0,31}", fullmatch=True)
 times = st.integers(EARLIEST_NS, LATEST_NS)
 sizes = st.none() | st.floats(0, 1e9)
 ids = st.none() | INT64

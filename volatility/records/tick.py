@@ -26,7 +26,7 @@ LOWEST_PRICE, HIGHEST_PRICE = 1e-12, 1e12
 MAX_QUOTE_RATIO = 10.0  # an ask ten times the bid, or a trade that far off, means a broken feed
 MAX_CLOCK_SKEW_NS = 60_000_000_000  # a time far after its arrival would close steps too early
 
-SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9._-]{0,31}")  # used as a folder name and as a Kafka key
+SYMBOL = re.compile(r"[A-Z0-9][A-Z0-9._@-]{0,31}")  # used as a folder name and as a Kafka key
 
 REASONS = (
     "ok",
@@ -215,7 +215,7 @@ def validate(record: Record, arrival: int | None = None) -> Record:
     volatility.records.tick.TickError: bid is above ask
     """
     if not SYMBOL.fullmatch(record.symbol):
-        raise TickError(f"symbol {record.symbol[:40]!r} is not 1 to 32 of A-Z 0-9 . _ -")
+        raise TickError(f"symbol {record.symbol[:40]!r} is not 1 to 32 of A-Z 0-9 . _ @ -")
     reason = _reason(record, arrival)
     if reason:
         raise TickError(REASONS[reason])

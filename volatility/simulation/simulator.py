@@ -135,7 +135,7 @@ def _stream(
 ) -> Iterator[pa.RecordBatch]:
     """Check the arguments immediately, not at the first batch, and start the market."""
     if not SYMBOL.fullmatch(symbol):
-        raise ValueError(f"symbol {symbol[:40]!r} is not 1 to 32 of A-Z 0-9 . _ -")
+        raise ValueError(f"symbol {symbol[:40]!r} is not 1 to 32 of A-Z 0-9 . _ @ -")
     if not hours > 0:
         raise ValueError(f"hours must be above 0, not {hours}")
     if seed < 0 or start_ns < 0:
