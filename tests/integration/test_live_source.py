@@ -24,6 +24,7 @@ from volatility.streaming.sources import (
     Timing,
     live,
 )
+from volatility.streaming.sources.coinbase import PROTOCOLS
 
 FAULTS = 50
 TIMING = Timing(
@@ -58,7 +59,7 @@ class Client:
     async def run(self, exchange, symbols, known, timing):
         source = live(
             symbols,
-            exchange.protocol,
+            PROTOCOLS[exchange.protocol],
             exchange.url,
             clock=exchange.clock,
             timing=timing,

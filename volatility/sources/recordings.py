@@ -31,7 +31,7 @@ from volatility.records import (
     reasons,
     to_table,
 )
-from volatility.sources.coinbase import BAD_SYMBOL
+from volatility.sources.messages import BAD_SYMBOL
 from volatility.sources.wire import WireError, WireReader
 
 CHUNK_ROWS = 131_072

@@ -25,7 +25,8 @@ import msgspec
 import pyarrow as pa
 
 from volatility.records import Heartbeat, Record, TickError
-from volatility.sources.coinbase import NOT_A_MESSAGE, Message, Rejection, decode
+from volatility.sources.coinbase import NOT_A_MESSAGE, decode
+from volatility.sources.messages import Message, Rejection
 
 MAX_LINE_BYTES = 64 << 20  # the largest order book snapshot is about 1 MB
 MAX_UNKNOWN_LINES = 1000  # after this many lines without a message, give up on the file

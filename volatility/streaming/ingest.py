@@ -332,13 +332,14 @@ def source_of(
 ) -> Events:
     """Open the source named on the command line; it fills ``statistics``."""
     from volatility.streaming import sources
+    from volatility.streaming.sources.coinbase import PROTOCOLS
 
     symbols = tuple(s.strip() for s in options["symbols"].split(",") if s.strip())
     speed = float("inf") if options["speed"] == "max" else float(options["speed"])
     if source == "coinbase":
         return sources.live(
             symbols,
-            protocol=options["protocol"],
+            PROTOCOLS[options["protocol"]],
             url=options["url"],
             known=options["known"],
             statistics=statistics,
