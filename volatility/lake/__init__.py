@@ -10,6 +10,7 @@ from volatility.lake.market import (
     check_market,
     claim_market,
     market_of,
+    mixes,
 )
 from volatility.lake.parts import LakeError, parse_name, readable
 
@@ -26,6 +27,7 @@ __all__ = [
     "claim_market",
     "import_files",
     "market_of",
+    "mixes",
     "open_lake",
     "parse_name",
     "readable",

@@ -68,8 +68,8 @@ class Message(msgspec.Struct, frozen=True):
         the arrival.
     last_trade_id : int, optional
         In a heartbeat: the product's newest trade.
-    traded : tuple of (str, int)
-        Symbols with their newest trade at the time of the subscription.
+    past : dict of str to dict of int to int
+        The trades of each symbol before the subscription: number to time [ns].
     ending : str, optional
         Why the exchange is about to end the connection.
     """
@@ -85,7 +85,7 @@ class Message(msgspec.Struct, frozen=True):
     stamp: str | int | None = None
     estimated: bool = False
     last_trade_id: int | None = None
-    traded: tuple[tuple[str, int], ...] = ()
+    past: dict[str, dict[int, int]] = {}
     ending: str | None = None
 
     @property

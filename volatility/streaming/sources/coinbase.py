@@ -10,14 +10,11 @@ these channels. The exchange closes a connection that has not subscribed within 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Literal
 
 import msgspec
 
 from volatility.sources import Message, decode
 from volatility.streaming.sources.venue import Requests, Venue
-
-Protocol = Literal["advanced-trade", "exchange"]
 
 MAX_MESSAGES_PER_SECOND = 8  # that a client may send, per address
 EXAMPLE = ("BTC-USD", "ETH-USD")
@@ -76,4 +73,4 @@ EXCHANGE = Venue(
     heartbeats="product",
     one_book=ONE_BOOK,
 )
-PROTOCOLS: dict[Protocol, Venue] = {"advanced-trade": ADVANCED_TRADE, "exchange": EXCHANGE}
+PROTOCOLS: dict[str, Venue] = {"advanced-trade": ADVANCED_TRADE, "exchange": EXCHANGE}

@@ -6,34 +6,27 @@ The rules, which ``Venue`` chooses from:
 what               shown by                            venues
 =================  ==================================  =====================================
 lost message       ``sequence_num`` of a connection    Advanced Trade
-                   steps by more than one: a gap of
-                   every symbol
-lost trade         ``trade_id`` of a product steps by  all others
-                   more than one, or a heartbeat
-                   names a trade that has not come by
-                   the next heartbeat
-repeated message   ``sequence_num`` or ``trade_id``    all
-                   was seen before
-repeated quote     a snapshot equals the symbol's      Advanced Trade
-                   last tick
-                   any quote equals it                 Kraken
-                   the number of the order book's      Binance
-                   update is not greater
+                   steps by more than one
+                   any message that cannot be read     Binance, Kraken
+lost trade         ``trade_id`` of a product steps by  all but Advanced Trade
+                   more than one; a heartbeat names a
+                   trade that has not come by the next
+repeated message   one of them was seen before         all
+repeated quote     a snapshot equals the last tick     Advanced Trade
+                   any quote equals the last tick      Kraken
+                   its number is not greater           Binance
 missed heartbeat   ``heartbeat_counter`` steps by      Advanced Trade
                    more than one in more than 1.5 s
                    the time steps by more than 1.5 s   Exchange
 =================  ==================================  =====================================
 
 The counter of Advanced Trade's heartbeats is the integer part of a clock that runs 0.4 ms per
-second fast, so it skips one every forty minutes although nothing was missed: hence the 1.5 s. In
-the recordings, no two ticker messages have the same content; a snapshot that repeats the last
-ticker is that ticker again. The Exchange feed may send one
-ticker for several trades of a match cascade, although it did so in none of 97 recorded steps; such
-a step is reported as a loss.
+second fast, so it skips one every forty minutes although nothing was missed: hence the 1.5 s. No
+two recorded ticker messages have the same content. The Exchange feed may send one ticker for
+several trades, although it did so in none of 97 recorded steps; a step is reported as a loss.
 
-Binance and Kraken do not number their quotes: one that their server leaves out cannot be noticed.
-Whatever else arrives on a connection of theirs shows that a silent symbol is still being served,
-so each message moves the clocks of all symbols, once a second.
+Binance and Kraken do not number their quotes: one that is left out cannot be noticed. Any message
+of theirs shows that silent symbols are being served, and moves their clocks once a second.
 """
 
 from __future__ import annotations
@@ -69,7 +62,6 @@ ABSURD_SEQUENCE = "sequence number is absurd"
 
 HEARTBEAT_NS = 1_000_000_000
 MISSED_AFTER_NS = 1_500_000_000
-
 _KINDS = {"heartbeats", "heartbeat"}
 
 
@@ -92,8 +84,7 @@ class Feed:
     statistics : SourceStatistics
         Counts messages, duplicates and losses; the caller counts what is yielded.
     known : iterable of Tick or Heartbeat
-        The last records of an earlier run. The time since then becomes a gap, and repetitions
-        of them are recognised.
+        The last records of an earlier run, whose repetitions are recognised.
 
     Attributes
     ----------
@@ -171,6 +162,9 @@ class Feed:
             beating = [name for name in self.products.covered if name in self._last]
             message = self._decoder.decode(raw, received, beating)
         except TickError as error:
+            if self.venue.heartbeats == "traffic":  # no number will tell what it was
+                self.statistics.lost_messages += 1
+                self._begin_gap(LOST_MESSAGES, {"lost": 1})
             return [Rejected(str(error), raw)]
         if message.error is not None:
             if not self.subscribed and not self._settled:
@@ -198,7 +192,7 @@ class Feed:
             *self._reached(message, received),
             *self._end_gaps(message, received),
         ]
-        if message.kind in _KINDS:
+        if message.kind in _KINDS and self.venue.heartbeats != "traffic":
             events += self._beat(message)
         for record in message.records:
             events += self._record(record, message, raw)
@@ -358,13 +352,17 @@ class Feed:
         return REPEATED if _content(tick) == _content(last) else 0
 
     def _reached(self, message: Message, received: int) -> list[Gap]:
-        """Take the newest trade of a product at the time of its subscription."""
+        """Take the trades before a subscription: those missed belong to the gap that it ends."""
         gaps = []
-        for symbol, number in message.traded:
-            if symbol in self._numbers:
-                lost = self._numbers.reach(symbol, number)
-                if lost and symbol in self._ticked:  # else its gap has not ended yet
-                    gaps.append(self._lost_trades(symbol, message.sent_ns or received, lost))
+        for symbol in filter(self._numbers.__contains__, message.past):
+            opened = self._open.get(symbol)
+            until_ns = opened.start_ns if opened else received
+            lost, since_ns = self._numbers.reach(symbol, message.past[symbol], until_ns)
+            self.statistics.lost_messages += lost
+            if since_ns is not None and opened:  # while the last connection seemed to be whole
+                opened.start_ns = min(opened.start_ns, since_ns)
+            elif since_ns is not None:
+                gaps.append(Gap(symbol, since_ns, received, LOST_TRADES, {"lost": lost}))
         return gaps
 
     def _lost_trades(self, symbol: str, time_ns: int, lost: int) -> Gap:
@@ -375,14 +373,10 @@ class Feed:
     def _move_clocks(self, message: Message, received: int) -> list[Event]:
         """Once a second, move the clocks of the symbols that have been silent since."""
         now_ns = message.sent_ns
-        if now_ns is None:
+        if now_ns is None or now_ns - (self._moved_ns or 0) < HEARTBEAT_NS:
             return []
-        if self._moved_ns is not None and now_ns - self._moved_ns < HEARTBEAT_NS:
-            return []
-        last = {
-            n: self._last[n] for n in self.products.names if n in self._ticked & set(self._last)
-        }
-        silent = [name for name, tick in last.items() if now_ns - tick.time >= HEARTBEAT_NS]
+        served = (name for name in self.products.names if name in self._ticked)
+        silent = [name for name in served if now_ns - self._last[name].time >= HEARTBEAT_NS]
         try:
             moved = [validate(Heartbeat(name, now_ns, received)) for name in silent]
         except TickError:  # an absurd time; the message itself was rejected

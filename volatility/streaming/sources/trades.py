@@ -83,12 +83,23 @@ class Numbers:
             self._named[symbol] = number, time_ns
         return lost
 
-    def reach(self, symbol: str, number: int) -> int:
-        """Take the newest trade when a product was subscribed; return how many were missed."""
-        tracker = self._trackers[symbol]
+    def reach(self, symbol: str, past: dict[int, int], until_ns: int) -> tuple[int, int | None]:
+        """Take the newest trades before a subscription: number to time [ns].
+
+        Returns how many were missed, and, where some may have been missed before ``until_ns``,
+        since when [ns].
+        """
+        tracker, newest = self._trackers[symbol], max(past)
+        missed = [past[number] for number in past if number >= (tracker.following or 0)]
         if tracker.following is None:
-            tracker.following = number + 1
-        return tracker.skip(number + 1)
+            tracker.following = newest + 1
+            return 0, None
+        beyond = min(past) > tracker.following
+        lost = tracker.skip(newest + 1)
+        if not lost:
+            return 0, None
+        since_ns = self.lost(symbol, max(past.values()))
+        return lost, since_ns if beyond or min(missed) <= until_ns else None
 
     def lost(self, symbol: str, time_ns: int) -> int:
         """Return since when [ns] trades are missing that were noticed at a time [ns]."""
