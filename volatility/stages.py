@@ -48,6 +48,7 @@ from volatility.reports import evaluation as report
 from volatility.reports import index as report_index
 from volatility.settings import Settings, SettingsError
 from volatility.simulation import simulate
+from volatility.sources import Mapping
 from volatility.units import parse_iso
 
 
@@ -95,9 +96,17 @@ def simulate_ticks(settings: Settings, paths: Paths, *, progress: bool = True) -
     return rows
 
 
-def import_ticks(sources: list[Path], paths: Paths, *, progress: bool = True) -> ImportReport:
+def import_ticks(
+    sources: list[Path],
+    paths: Paths,
+    *,
+    mapping: Mapping | None = None,
+    dry_run: bool = False,
+    progress: bool = True,
+) -> ImportReport:
     """Import recordings into the lake."""
-    return import_files(sources, Lake(paths.ticks), progress)
+    lake = Lake(paths.ticks)
+    return import_files(sources, lake, progress, mapping=mapping, dry_run=dry_run)
 
 
 def make_ticks(settings: Settings, paths: Paths, *, progress: bool = True) -> int:

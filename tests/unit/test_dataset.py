@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tests.examples import frame
 from volatility.dataset import Dataset, assemble, forward_variance, read_dataset, runs
 from volatility.features.engine import FeatureFrame, FeaturesError
-from volatility.features.files import DayWriter
-from volatility.features.table import INDEX
+from volatility.features.files import DayWriter, window_start
+from volatility.features.table import FEATURE_NAMES, INDEX
 from volatility.settings import Forecast, Settings
 from volatility.units import DAY_NS, SECOND
 
@@ -164,6 +164,19 @@ def test_the_newest_days_are_read_and_no_more(stored: tuple[Path, list[FeatureFr
     assert found.time[0] >= start
     assert found.digest() == expected.digest()
     assert read_dataset(folder, SETTINGS, start_ns=start).digest() == expected.digest()
+
+
+def test_days_without_rows_do_not_use_up_the_window(tmp_path: Path) -> None:
+    day = 86_400 * SECOND
+    first = 1_767_571_200 * SECOND
+    with DayWriter(tmp_path / "symbol=BTC-USD") as writer:
+        for number in (0, 1, 500):
+            time = np.array([first + number * day + SECOND])
+            writer.write(time, np.zeros((1, len(FEATURE_NAMES))))
+    assert window_start(tmp_path, 1.0) == first + day
+    assert window_start(tmp_path, 30.0) == first
+    assert window_start(tmp_path, 600.0) == first + 500 * day + SECOND - 600 * day
+    assert window_start(tmp_path, 0.5) == first + 500 * day + SECOND - day // 2
 
 
 def test_another_stride_keeps_other_rows(stored: tuple[Path, list[FeatureFrame]]) -> None:

@@ -4,6 +4,7 @@ import gzip
 import json
 import math
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow as pa
@@ -16,7 +17,7 @@ from volatility.lake.lake import Lake, LakeError
 from volatility.records.tick import REASONS
 from volatility.sources.coinbase import NOT_A_MESSAGE
 from volatility.sources.messages import BAD_SYMBOL
-from volatility.sources.recordings import read
+from volatility.sources.recordings import read_entry
 from volatility.units import SECOND
 
 NOON = 1_775_304_000_000_000_000  # 2026-04-04 12:00
@@ -152,10 +153,10 @@ def test_other_types_of_columns_are_taken(lake, tmp_path):
 @pytest.mark.parametrize(
     ("change", "match"),
     [
-        ({"bid": None}, "has no column bid"),
-        ({"time": ["noon"] * 3}, "column time is string"),
-        ({"price": ["much"] * 3}, "unsuitable columns"),
-        ({"sequence": [1.5] * 3}, "unsuitable columns"),
+        ({"bid": None}, "has no column of bid; it has symbol, time, price, ask; name it by --map"),
+        ({"time": ["noon"] * 3}, "has no valid row: time is outside 2009 to 2100 .3. of 3"),
+        ({"price": ["much"] * 3}, "has no valid row: price, bid or ask is missing"),
+        ({"symbol": ["β-USD"] * 3}, "symbol 'β-USD' is not understood: a symbol is BASE-QUOTE"),
     ],
 )
 def test_a_parquet_file_of_other_columns_is_one_clear_error(lake, tmp_path, change, match):
@@ -204,7 +205,7 @@ def test_counts_do_not_depend_on_the_size_of_a_chunk(tmp_path, monkeypatch):
     )
     reports = []
     for chunk_rows in (1, 7, 1000):
-        monkeypatch.setattr(importing, "read", lambda p, size=chunk_rows: read(p, size))
+        monkeypatch.setattr(importing, "read_entry", partial(read_entry, chunk_rows=chunk_rows))
         lake = Lake(tmp_path / f"lake{chunk_rows}")
         report = import_files([path], lake)
         reports.append((report, [row["offset"] for row in rows(lake)], lake.gaps()))
@@ -215,7 +216,7 @@ def test_counts_do_not_depend_on_the_size_of_a_chunk(tmp_path, monkeypatch):
 
 
 def test_a_duplicate_is_dropped_over_the_border_of_a_chunk(lake, tmp_path, monkeypatch):
-    monkeypatch.setattr(importing, "read", lambda p: read(p, 1))
+    monkeypatch.setattr(importing, "read_entry", partial(read_entry, chunk_rows=1))
     path = write(tmp_path / "a.parquet", time=[NOON] * 3, sequence=[1, 2, 1])
     report = import_files([path], lake)
     assert (report.rows, report.duplicates) == (2, 1)
@@ -294,7 +295,7 @@ def test_marked_messages_may_go_on_over_lines(lake, tmp_path):
     pretty = json.dumps(json.loads(ticker()), indent=2)
     path = lines(tmp_path / "a.txt", '> {"type": "subscribe"}', f"< {ticker(1)}", "=", pretty)
     assert import_files([path], lake).rows == 2
-    assert seconds(lake) == [1.0, 0.0]
+    assert seconds(lake) == [0.0, 1.0]
 
 
 def test_broken_lines_are_rejected_one_by_one(lake, tmp_path):
@@ -350,7 +351,7 @@ def truncated_zstd(path):
         (lambda path: path.write_bytes(b""), "is empty"),
         (lambda path: path.write_bytes(bytes(range(256)) * 100), "neither Parquet"),
         (lambda path: path.write_text("hello\n" * 5000), "neither Parquet"),
-        (lambda path: path.write_text("a,b\n1,2\n"), "neither Parquet"),
+        (lambda path: path.write_text("a,b\n1,2\n"), "has no column of time; it has a, b"),
         (Path.exists, "no such file"),
     ],
 )

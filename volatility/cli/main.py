@@ -35,6 +35,7 @@ class Time(click.ParamType):
 
 TIME = Time()
 FOLDER = click.Path(file_okay=False, path_type=Path)
+PATTERN = click.Path(path_type=Path, allow_dash=True)
 ANY = click.Path(exists=True, path_type=Path)
 
 LAKE = click.option("--lake", type=FOLDER, default="data/ticks", show_default=True)
@@ -133,27 +134,36 @@ def simulate(settings: Settings, lake: Path, hours: float | None, seed: int | No
 
 
 @main.command("import")
-@click.argument("files", nargs=-1, required=True, type=ANY)
+@click.argument("files", nargs=-1, required=True, type=PATTERN)
 @LAKE
-def import_(files: tuple[Path, ...], lake: Path) -> None:
-    """Import recordings into a lake.
+@click.option("--map", "columns", default="", help="Columns, such as time=ts:ms,bid=bb,ask=ba.")
+@click.option("--dry-run", is_flag=True, help="Show what is recognised, and write nothing.")
+def import_(files: tuple[Path, ...], lake: Path, columns: str, dry_run: bool) -> None:
+    """Import recordings of any venue into a lake.
 
-    Accepts Parquet files and raw messages of both Coinbase protocols.
+    Accepts files, folders, patterns, archives and - for standard input; what they contain is
+    recognised. docs/recordings.md lists it.
 
     Example: volatility import recordings/ --lake data/ticks
     """
     from volatility import stages
-    from volatility.lake import REAL, check_market
+    from volatility.lake import REAL, ImportingError, check_market
+    from volatility.reports import import_lines, preview_lines
+    from volatility.sources import parse_mapping
 
     check_market(lake, REAL)
-    report = stages.import_ticks(list(files), _paths(ticks=lake))
-    click.echo(
-        f"{report.rows:,} records in {lake} from {len(report.imported)} files, "
-        f"{len(report.skipped)} files already imported, {sum(report.rejected.values())} rejected, "
-        f"{report.duplicates} duplicates, {report.out_of_order} out of order, {report.gaps} gaps"
-    )
-    for reason, count in sorted(report.rejected.items()):
-        click.echo(f"  rejected {count}: {reason}")
+    failure = None
+    try:
+        report = stages.import_ticks(
+            list(files), _paths(ticks=lake), mapping=parse_mapping(columns), dry_run=dry_run
+        )
+    except ImportingError as error:
+        failure, report = error, error.report
+    if failure is None or report.imported or report.previews:
+        lines = preview_lines(report) if dry_run else import_lines(report, lake)
+        click.echo("\n".join(lines))
+    if failure is not None:
+        raise failure
 
 
 @main.command(hidden=True)

@@ -12,9 +12,16 @@ import numpy.typing as npt
 
 from volatility import memory
 from volatility.dataset.forward import forward_variance
-from volatility.features import FEATURE_NAMES, INDEX, FeatureFrame, day_frames, is_warm
+from volatility.features import (
+    FEATURE_NAMES,
+    INDEX,
+    FeatureFrame,
+    day_frames,
+    is_warm,
+    window_start,
+)
 from volatility.settings import Settings
-from volatility.units import DAY_NS, SECOND, Floats, Integers
+from volatility.units import SECOND, Floats, Integers
 
 COLUMNS = len(FEATURE_NAMES)
 RETURN, RECORD_AGE = INDEX["log_return_1s"], INDEX["seconds_since_record"]
@@ -73,7 +80,7 @@ def assemble(frames: Sequence[FeatureFrame], settings: Settings) -> Dataset:
 
 
 def read_dataset(folder: Path, settings: Settings, *, start_ns: int | None = None) -> Dataset:
-    """Read the labelled rows of the newest ``train.window_days`` in a features folder.
+    """Read the labelled rows of the newest ``train.window_days`` that a features folder has.
 
     Read one day at a time, so that memory depends on the rows kept, one per
     ``train.stride_seconds``, not on those stored. ``start_ns`` overrides the first row [ns].
@@ -83,8 +90,8 @@ def read_dataset(folder: Path, settings: Settings, *, start_ns: int | None = Non
     FeaturesError
         If there are none, or they were built with another feature table.
     """
-    symbols, newest = day_frames(folder)
-    start = newest - int(settings.train.window_days * DAY_NS) if start_ns is None else start_ns
+    symbols, _ = day_frames(folder)
+    start = window_start(folder, settings.train.window_days) if start_ns is None else start_ns
     found = _join(
         [(symbol, *_label(frames(start), settings)) for symbol, frames in symbols.items()],
         settings,

@@ -18,6 +18,7 @@ from volatility.features.files import (
     holds_rows,
     newest_step,
     read_features,
+    window_start,
 )
 from volatility.features.kernel import advance
 from volatility.features.kernel_state import RETURN_CAP, SQUARE_SCALE
@@ -63,4 +64,5 @@ __all__ = [
     "rules",
     "table_digest",
     "update_features",
+    "window_start",
 ]

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from volatility.features.table import FEATURE_NAMES, INDEX
-from volatility.units import DAY_NS, SECOND
+from volatility.units import DAY_NS, SECOND, parse_iso
 
 FILE = "features.parquet"
 FEATURE_SCHEMA = pa.schema(
@@ -166,6 +166,26 @@ def newest_step(folder: Path) -> int:
     if not newest:
         raise FeaturesError(f"{folder} contains no features; run `volatility features`")
     return max(int(table.column("time")[-1].value) for table in newest)
+
+
+def window_start(folder: Path, days: float) -> int:
+    """Return the time [ns] from which on the newest days of a folder lie.
+
+    Days without any row do not count, so a pause of the recorder does not shorten the window.
+
+    Raises
+    ------
+    FeaturesError
+        As ``read_features``.
+    """
+    start_ns = newest_step(folder) - int(days * DAY_NS)
+    first = date_folder(start_ns)
+    dates = sorted({file.parent.name for _, files in _symbols(folder) for file in files})
+    older = [date for date in dates if date < first]
+    missing = int(days) - (len(dates) - len(older) - 1)
+    if missing <= 0 or not older:
+        return start_ns
+    return parse_iso(older[-missing:][0].removeprefix("date="))
 
 
 def read_rows(file: Path) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:

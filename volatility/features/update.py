@@ -36,7 +36,7 @@ from volatility.features.files import (
 )
 from volatility.features.table import table_digest
 from volatility.files import locked, write_whole
-from volatility.lake import Lake
+from volatility.lake import IMPORTED, Lake
 from volatility.settings import Features
 from volatility.units import SECOND
 
@@ -173,7 +173,8 @@ def _settled(folder: Path, symbol: str, built: Built, scan: Sequence[Sequence[Ru
     None when no known run is a prefix of the scan any more, or a file of those rows is missing or
     damaged.
     """
-    latest_ns = -1
+    latest_ns, settled = -1, 0
+    grown: Sequence[Run] = ()
     for place, (run, parts) in enumerate(zip(built.runs, scan, strict=False)):
         # The last run may have grown since: the part of it that was read must be unchanged.
         known = parts
@@ -181,11 +182,17 @@ def _settled(folder: Path, symbol: str, built: Built, scan: Sequence[Sequence[Ru
             known = [part for part in parts if part.first_offset <= run.last_offset]
         if not known or _joined(known) != run:
             break
+        settled, grown = place + 1, parts[len(known) :]
         latest_ns = max(latest_ns, run.last_ns)
     if latest_ns < 0:
         return None
-    # The second that contains the latest record is still open.
-    end = (latest_ns - 1) // SECOND
+    # The second that contains the latest record is still open. A recording that was imported
+    # since is merged by time, so it may change rows from its first record on.
+    merged = any(run.source.startswith(IMPORTED) for parts in scan for run in parts)
+    added = [run.first_ns for parts in (grown, *scan[settled:]) for run in parts if merged]
+    end = (min([latest_ns, *added]) - 1) // SECOND
+    if end < 0:
+        return None
     try:
         held = _days(folder, symbol)
     except FeaturesError:

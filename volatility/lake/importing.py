@@ -1,99 +1,64 @@
 """Import recordings into the lake: each file whole or not at all, and only once.
 
-A file's rows have the topic ``import.<first 12 hex digits of its SHA-256>``, so the lake itself
-records which files it contains. Entries that are not valid ticks are counted by reason and kept
-unchanged in ``<lake>/rejected/<topic>.jsonl``.
+A file's rows have the topic ``import.<first 12 hex digits of its content's SHA-256>``, so the lake
+itself records which files it contains. Entries that are not valid ticks are counted by reason and
+kept unchanged in ``<lake>/rejected/<topic>.jsonl``. Trades without quotes go to ``<lake>/trades``.
 """
 
 from __future__ import annotations
 
 import hashlib
-import os
-import re
-from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
 from tqdm import tqdm
 
-from volatility.files import make_folder, sync
-from volatility.lake.duplicates import KEYS, duplicated
-from volatility.lake.lake import Lake, Stage
-from volatility.sources import Chunk, RecordingError, changes, read
+from volatility.lake.imported import ImportingError, ImportReport
+from volatility.lake.lake import Lake
+from volatility.lake.merging import IMPORTED
+from volatility.lake.ordering import by_time
+from volatility.lake.rejects import collecting
+from volatility.lake.tally import Tally
+from volatility.lake.trades import trades_of
+from volatility.lake.venues import Venues
+from volatility.sources import (
+    STDIN,
+    Chunk,
+    Entry,
+    Mapping,
+    RecordingError,
+    UnknownContentError,
+    content,
+    find,
+    ignored_only,
+    members,
+    read_entry,
+)
 
-RECENT_ROWS = 131_072  # a duplicate further apart is a late tick, and is dropped as such
-CANDIDATE = re.compile(r".*\.(parquet|pq|ndjson|jsonl|json|txt|log)(\.(gz|zst))?", re.IGNORECASE)
+__all__ = ["ImportReport", "ImportingError", "import_files", "open_lake"]
 
-
-@dataclass(frozen=True)
-class ImportReport:
-    """Represent the result of an import.
-
-    Parameters
-    ----------
-    rows : int
-        Rows written to the lake, including heartbeats.
-    heartbeats : int
-    rejected : dict of str to int
-        Entries that are not valid ticks, by reason.
-    duplicates : int
-        Repeated messages, which were dropped.
-    out_of_order : int
-        Rows kept in arrival order although their time is before an earlier row's of the same run.
-    ignored : dict of str to int
-        Messages that carry no tick, by kind.
-    gaps : int
-        Holes between runs, recorded in the ledger.
-    parts : int
-    imported, skipped : tuple of Path
-        Files; the skipped ones are already in the lake.
-    """
-
-    rows: int = 0
-    heartbeats: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
-    duplicates: int = 0
-    out_of_order: int = 0
-    ignored: dict[str, int] = field(default_factory=dict)
-    gaps: int = 0
-    parts: int = 0
-    imported: tuple[Path, ...] = ()
-    skipped: tuple[Path, ...] = ()
-
-    def __add__(self, other: ImportReport) -> ImportReport:
-        return ImportReport(
-            self.rows + other.rows,
-            self.heartbeats + other.heartbeats,
-            dict(Counter(self.rejected) + Counter(other.rejected)),
-            self.duplicates + other.duplicates,
-            self.out_of_order + other.out_of_order,
-            dict(Counter(self.ignored) + Counter(other.ignored)),
-            self.gaps + other.gaps,
-            self.parts + other.parts,
-            self.imported + other.imported,
-            self.skipped + other.skipped,
-        )
+# Files that accompany recordings; whatever else does not look like one is a failure where named.
+DOCUMENTS = frozenset(
+    (".md", ".rst", ".html", ".htm", ".pdf", ".py", ".ipynb", ".yaml", ".yml", ".toml", ".ini",
+     ".cfg", ".sh", ".png", ".jpg", ".svg", ".checksum", ".sha256", ".md5")
+)  # fmt: skip
 
 
-class ImportingError(Exception):
-    """Some files could not be imported; ``report`` describes what was done with the others."""
-
-    def __init__(self, failures: Sequence[str], report: ImportReport) -> None:
-        done = f"; {len(report.imported)} other file(s) imported" if report.imported else ""
-        super().__init__("; ".join(failures) + done)
-        self.failures = tuple(failures)
-        self.report = report
+class _Unordered(Exception):  # noqa: N818  not an error: the file is read again
+    """A file has to be sorted by time."""
 
 
-def import_files(paths: Sequence[Path], lake: Lake, progress: bool = True) -> ImportReport:
-    """Import files and folders (searched recursively) into the lake.
+def import_files(
+    paths: Sequence[Path],
+    lake: Lake,
+    progress: bool = True,
+    *,
+    mapping: Mapping | None = None,
+    dry_run: bool = False,
+) -> ImportReport:
+    """Import files, folders (searched recursively), patterns, archives and ``-`` into the lake.
 
     Parameters
     ----------
@@ -101,177 +66,136 @@ def import_files(paths: Sequence[Path], lake: Lake, progress: bool = True) -> Im
     lake : Lake
     progress : bool
         Show a progress bar if this is a terminal.
+    mapping : Mapping, optional
+        Which column is which field, where that cannot be recognised.
+    dry_run : bool
+        Read everything and write nothing; the report has a preview of each file.
 
     Raises
     ------
     ImportingError
-        When a file is missing, truncated, corrupt or of unknown kind; raised after all others
-        were imported. Such a file leaves no trace in the lake.
+        When a file is missing, truncated, corrupt, of unknown kind or without a valid row; raised
+        after all others were imported. Such a file leaves no trace in the lake.
     LakeError
         When the lake cannot be written.
     """
-    report, failures = ImportReport(), []
-    files, missing = _files(paths)
-    failures += [f"{path}: no such file or folder" for path in missing]
-    size = sum(file.stat().st_size for file in files)
+    files, missing = find(paths)
+    job = _Job(lake, Venues(lake.root), mapping or Mapping(), dry_run)
+    report, failures = ImportReport(), [f"{path}: no such file or folder" for path in missing]
+    aside: list[tuple[Entry, str]] = []
+    size = sum(entry.path.stat().st_size for entry in files if entry.path != STDIN)
     hidden = None if progress else True
     with tqdm(total=size, unit="B", unit_scale=True, desc="import", disable=hidden) as bar:
-        for file in files:
+        for entry in files:
             before = bar.n
+            length = entry.path.stat().st_size if entry.path != STDIN else 0
             try:
-                report += _import_file(file, lake, bar)
+                with members(entry) as inner:
+                    for member in inner:
+                        try:
+                            report += job.run(member, bar, length)
+                        except UnknownContentError as error:
+                            aside.append((member, str(error)))
+                        except (RecordingError, OSError) as error:
+                            failures.append(f"{member.name} {error}")
             except (RecordingError, OSError) as error:
-                failures.append(f"{file} {error}")
-            bar.update(before + file.stat().st_size - bar.n)
-    if not files and not missing:
-        failures.append(
-            f"no recordings found in {', '.join(map(str, paths))}"
-            if paths
-            else "no recordings found: no path was given"
-        )
+                failures.append(f"{entry.name} {error}")
+            bar.update(before + length - bar.n)
+    done = report.imported or report.skipped or report.previews
+    for entry, why in aside:
+        if done and (entry.listed or entry.place.suffix.lower() in DOCUMENTS):
+            report += ImportReport(notes=(f"{entry.name}: is not a recording",))
+        elif not entry.listed:
+            failures.append(f"{entry.name} {why}")
+    if not done and not failures:
+        failures.append(_nothing(paths, aside))
     if failures:
         raise ImportingError(failures, report)
     return report
 
 
-def _files(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
-    """List the files to read, each once, and the paths that do not exist."""
-    found: dict[Path, None] = {}
-    missing = []
-    for path in map(Path, paths):
-        if path.is_dir():
-            inside = (file.relative_to(path) for file in path.rglob("*") if file.is_file())
-            seen = [file for file in inside if not any(p.startswith(".") for p in file.parts)]
-            if any(file.parts[0].startswith("symbol=") for file in seen):  # another lake
-                seen = [file for file in seen if file.parts[0].startswith("symbol=")]
-            found |= dict.fromkeys(path / f for f in sorted(seen) if CANDIDATE.fullmatch(f.name))
-        elif path.exists():
-            found[path] = None
-        else:
-            missing.append(path)
-    return list(found), missing
+def _nothing(paths: Sequence[Path], aside: Sequence[tuple[Entry, str]]) -> str:
+    if not paths:
+        return "no recordings found: no path was given"
+    seen = f" ({aside[0][0].name} {aside[0][1]})" if aside else ""
+    return f"no recordings found in {', '.join(map(str, paths))}{seen}"
 
 
-def _import_file(path: Path, lake: Lake, bar: tqdm[Any]) -> ImportReport:
-    with path.open("rb") as file:
-        topic = f"import.{hashlib.file_digest(file, 'sha256').hexdigest()[:12]}"
-    if lake.last_offset(topic, 0) >= 0:
-        return ImportReport(skipped=(path,))
-    lake.drop(topic)
-    tally = _Tally(path)
-    before, size = bar.n, path.stat().st_size
-    kept = lake.root / "rejected" / f"{topic}.jsonl"
-    with lake.stage(topic, 0) as stage, _rejects(kept) as rejects:
-        for chunk in read(path):
-            tally.add(chunk, stage)
-            for entry in chunk.rejected:
-                rejects.write(msgspec.json.encode(entry) + b"\n")
-            bar.update(before + int(chunk.share * size) - bar.n)
-        # Before the parts appear: a crash in between repeats these lines, and the same line
-        # counts once.
-        for symbol, start_ns, stop_ns, detail in tally.gaps:
-            lake.record_gap(symbol, start_ns, stop_ns, "recording", **detail, topic=topic)
-    return tally.report(stage)
+class _Job:
+    """Import one file after the other, with what they share."""
+
+    def __init__(self, lake: Lake, venues: Venues, mapping: Mapping, dry_run: bool) -> None:
+        self._lake = lake
+        self._venues = venues
+        self._mapping = mapping
+        self._dry_run = dry_run
+
+    def run(self, entry: Entry, bar: tqdm[Any], size: int) -> ImportReport:
+        """Import one file, or skip one that the lake contains."""
+        first = next(self._read(entry))
+        lake = trades_of(self._lake) if first.kind == "trades" else self._lake
+        topics = [f"{IMPORTED}{digest}{_suffix(first)}" for digest in content(entry.path)]
+        if not self._dry_run and any(lake.last_offset(topic, 0) >= 0 for topic in topics):
+            return ImportReport(skipped=(entry.path,))
+        try:
+            return self._write(entry, lake, topics[0], bar, size, ordered=False)
+        except _Unordered:
+            return self._write(entry, lake, topics[0], bar, size, ordered=True)
+
+    def _read(self, entry: Entry) -> Iterator[Chunk]:
+        return read_entry(entry, self._venues.resolve, self._mapping)
+
+    def _write(
+        self, entry: Entry, lake: Lake, topic: str, bar: tqdm[Any], size: int, *, ordered: bool
+    ) -> ImportReport:
+        before = bar.n
+        tally = Tally(entry.path)
+        kept = self._lake.root / "rejected" / f"{topic}.jsonl"
+        chunks = by_time(self._read(entry)) if ordered else self._read(entry)
+        if self._dry_run:
+            for chunk in chunks:
+                tally.add(chunk)
+            _require(tally)
+            return ImportReport(previews=(tally.preview(entry.name),))
+        lake.drop(topic)
+        with lake.stage(topic, 0) as stage, collecting(kept) as rejects:
+            for chunk in chunks:
+                stage.append(tally.add(chunk))
+                for rejected in chunk.rejected:
+                    rejects.write(msgspec.json.encode(rejected) + b"\n")
+                bar.update(max(0, before + int(chunk.share * size) - bar.n))
+            _require(tally)
+            if tally.order.broken and not ordered:
+                raise _Unordered
+            # Before the parts appear: a crash in between repeats these lines, and the same line
+            # counts once.
+            for symbol, start_ns, stop_ns, detail in tally.gaps:
+                lake.record_gap(symbol, start_ns, stop_ns, "recording", **detail, topic=topic)
+        self._venues.save()
+        apart = tuple(f"{entry.name}: {line}" for line in self._venues.apart.values())
+        self._venues.apart.clear()
+        sort = (f"{entry.name}: was not in time order, and is sorted",) if ordered else ()
+        report = tally.report(len(stage.paths), entry.name)
+        return report + ImportReport(notes=(*sort, *apart))
 
 
-class _Rejects:
-    """Write lines to a file that is created with the first line."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.temporary = path.with_name(f".{path.name}.tmp")
-        self.file: BinaryIO | None = None
-
-    def write(self, line: bytes) -> None:
-        if self.file is None:
-            make_folder(self.path.parent)
-            self.file = self.temporary.open("wb")
-        self.file.write(line)
+def _suffix(chunk: Chunk) -> str:
+    """Distinguish the same content under another symbol."""
+    return f".{hashlib.sha256(chunk.outside.encode()).hexdigest()[:6]}" if chunk.outside else ""
 
 
-@contextmanager
-def _rejects(path: Path) -> Iterator[_Rejects]:
-    """Publish the lines at the end of the block; an exception in it leaves no file."""
-    rejects = _Rejects(path)
-    try:
-        yield rejects
-        if rejects.file is not None:
-            rejects.file.flush()
-            os.fsync(rejects.file.fileno())
-            rejects.temporary.replace(path)
-            sync(path.parent)
-    finally:
-        if rejects.file is not None:
-            rejects.file.close()
-            rejects.temporary.unlink(missing_ok=True)
+def _require(tally: Tally) -> None:
+    """Check that a file has a valid row; documentation of messages need not have one.
 
-
-class _Tally:
-    """Track one file from chunk to chunk: runs and clocks of its symbols, recent rows, counts."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.gaps: list[tuple[str, int, int, dict[str, str]]] = []
-        self._latest: dict[str, tuple[str, int]] = {}  # symbol: run name, greatest time
-        self._recent: pa.Table | None = None
-        self._rows = self._heartbeats = self._duplicates = self._out_of_order = 0
-        self._rejected: Counter[str] = Counter()
-        self._ignored: Counter[str] = Counter()
-
-    def add(self, chunk: Chunk, stage: Stage) -> None:
-        table, run = self._without_duplicates(chunk)
-        self._rejected.update(entry.reason for entry in chunk.rejected)
-        self._ignored = Counter(chunk.ignored)
-        self._rows += table.num_rows
-        self._heartbeats += table.column("price").null_count
-        self._follow(table, run, chunk.names)
-        stage.append(table)
-
-    def _without_duplicates(self, chunk: Chunk) -> tuple[pa.Table, npt.NDArray[np.int32]]:
-        """Drop duplicates of rows in this chunk or shortly before it."""
-        keys = chunk.table.select(KEYS)
-        earlier = 0 if self._recent is None else self._recent.num_rows
-        both = keys if self._recent is None else pa.concat_tables([self._recent, keys])
-        fresh = ~duplicated(both)[earlier:]
-        self._recent = both.slice(max(0, both.num_rows - RECENT_ROWS)).combine_chunks()
-        self._duplicates += int(np.count_nonzero(~fresh))
-        if fresh.all():
-            return chunk.table, chunk.run
-        return chunk.table.filter(pa.array(fresh)), chunk.run[fresh]
-
-    def _follow(self, table: pa.Table, run: npt.NDArray[np.int32], names: list[str]) -> None:
-        """Count times that go backwards within a run; record the hole between two runs."""
-        encoded = table.column("symbol").combine_chunks().dictionary_encode()
-        codes = encoded.indices.to_numpy()
-        times = table.column("time").cast(pa.int64()).to_numpy()
-        for code, symbol in enumerate(encoded.dictionary.to_pylist()):
-            of_symbol = codes == code
-            time, symbol_run = times[of_symbol], run[of_symbol]
-            for start, stop in changes(symbol_run):
-                name = names[symbol_run[start]]
-                known, latest = self._latest.get(symbol, (name, time[start]))
-                if known != name:
-                    first = int(time[start:stop].min())
-                    if first > latest:
-                        detail = {"before": known, "after": name, "file": self.path.name}
-                        self.gaps.append((symbol, int(latest), first, detail))
-                    latest = time[start]
-                reached = np.maximum.accumulate(np.append(latest, time[start:stop]))
-                self._out_of_order += int(np.count_nonzero(reached[:-1] > time[start:stop]))
-                self._latest[symbol] = name, int(reached[-1])
-
-    def report(self, stage: Stage) -> ImportReport:
-        return ImportReport(
-            self._rows,
-            self._heartbeats,
-            dict(self._rejected),
-            self._duplicates,
-            self._out_of_order,
-            dict(self._ignored),
-            len(self.gaps),
-            len(stage.paths),
-            imported=(self.path,),
-        )
+    Raises
+    ------
+    RecordingError
+    """
+    if tally.rows or tally.documented:
+        return
+    if not tally.rejected:
+        raise RecordingError(ignored_only(tally.ignored) if tally.ignored else "has no row")
+    raise RecordingError(tally.why_nothing())
 
 
 def open_lake(path: Path, scratch: Path) -> Lake:

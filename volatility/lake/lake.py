@@ -22,6 +22,7 @@ import pyarrow as pa
 from volatility.files import locked, make_folder
 from volatility.lake import ledger, progress
 from volatility.lake.ledger import Gap
+from volatility.lake.merging import Cluster, clusters
 from volatility.lake.parts import LakeError, Part, Stage, parse_name, read_part, readable
 from volatility.lake.scan import Wanted, overlaps, scan
 from volatility.records import LAKE_SCHEMA
@@ -29,6 +30,7 @@ from volatility.records import LAKE_SCHEMA
 __all__ = ["Gap", "Lake", "LakeError", "Part", "Stage"]
 
 BATCH_ROWS = 131_072
+TRADES = "trades"  # folder of trades without quotes, a lake of its own schema
 RELISTINGS = 20  # each needs a compaction that ends between listing a part and opening it
 
 
@@ -119,7 +121,7 @@ class Lake:
 
     def described(self, symbol: str) -> list[Part]:
         """Describe a symbol's parts, in scan order."""
-        return [part for group in self._groups(symbol) for part in group]
+        return [part for cluster in self._clusters(symbol) for part in cluster.parts]
 
     def scan(
         self,
@@ -131,7 +133,8 @@ class Lake:
     ) -> Iterator[pa.RecordBatch]:
         """Read a symbol's rows in arrival order, one batch at a time.
 
-        Parts of a source (topic and partition) are ordered by offset; sources by their first time.
+        Parts of a source (topic and partition) are ordered by offset; sources by their first time,
+        except that an imported recording is merged by time with what it overlaps.
         Rows in a period that ``void`` declared invalid are left out.
 
         Parameters
@@ -153,14 +156,19 @@ class Lake:
         unknown = set(names) - set(self.schema.names)
         if unknown:
             raise ValueError(f"the lake has no column {', '.join(sorted(unknown))}")
-        groups = [
-            [part for part in group if overlaps(part, start_ns, stop_ns)]
-            for group in self._groups(symbol)
+        found = [
+            Cluster(
+                [
+                    [[p for p in group if overlaps(p, start_ns, stop_ns)] for group in stream]
+                    for stream in cluster.streams
+                ]
+            )
+            for cluster in self._clusters(symbol)
         ]
         wanted = Wanted(
             self.schema, names, start_ns, stop_ns, tuple(self.voided(symbol)), batch_rows
         )
-        return scan(groups, wanted)
+        return scan(found, wanted)
 
     def last_offset(self, topic: str, partition: int) -> int:
         """Return the offset through which a topic partition is stored; -1 when nothing is.
@@ -280,6 +288,13 @@ class Lake:
     def _paths(self, symbol: str | None = None) -> list[Path]:
         found = sorted(p for p in self.root.glob("symbol=*/date=*/part-*") if parse_name(p))
         if not found:
+            trades = sorted(_value(p) for p in self.root.glob(f"{TRADES}/symbol=*"))
+            if trades:
+                raise LakeError(
+                    f"the lake {self.root} has only trades of {', '.join(trades[:20])}, and "
+                    "features need quotes: the price of trades jumps between bid and ask; import "
+                    "best bids and asks of the same market, such as its bookTicker or quotes"
+                )
             state = "is empty" if self.root.exists() else "does not exist"
             raise LakeError(
                 f"the lake {self.root} {state}; fill it by `volatility simulate` or "
@@ -313,6 +328,9 @@ class Lake:
 
     def _described(self, symbol: str) -> list[Part]:
         return self._parts(lambda: self._paths(symbol))
+
+    def _clusters(self, symbol: str) -> list[Cluster]:
+        return clusters(self._groups(symbol))
 
     def _groups(self, symbol: str) -> list[list[Part]]:
         """Order a symbol's parts; parts whose offsets overlap, as around midnight, form a group."""

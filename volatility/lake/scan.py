@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from volatility.lake.merging import NEEDED, Cluster, by_time
 from volatility.lake.parts import LakeError, Part, limits, parse_name, read_part, readable
 
 ALWAYS_WRITTEN = frozenset({"bid", "ask"})  # nullable, but a part that lacks them contains trades
@@ -40,13 +41,28 @@ def overlaps(part: Part, start_ns: int | None, stop_ns: int | None) -> bool:
     return after and (stop_ns is None or part.first_ns < stop_ns)
 
 
-def scan(groups: list[list[Part]], wanted: Wanted) -> Iterator[pa.RecordBatch]:
+def scan(found: list[Cluster], wanted: Wanted) -> Iterator[pa.RecordBatch]:
+    """Read clusters one after the other; the sources of a cluster are merged by time."""
+    names = wanted.names
+    for cluster in found:
+        streams = [stream for stream in cluster.streams if any(stream)]
+        if len(streams) < 2:
+            batches = _in_order(streams[0], wanted) if streams else iter(())
+        else:
+            needed = [name for name in NEEDED if name in wanted.schema.names]
+            wider = replace(wanted, names=list(dict.fromkeys([*names, *needed])))
+            batches = by_time([_in_order(s, wider) for s in streams], wanted.batch_rows)
+        for batch in batches:
+            yield batch.select(names)
+
+
+def _in_order(groups: list[list[Part]], wanted: Wanted) -> Iterator[pa.RecordBatch]:
     """Read groups of parts one after the other; the parts of a group are merged by offset."""
     names = wanted.names
     ordered = replace(wanted, names=[*names, *({"offset"} - set(names))])
     for group in groups:
-        if len(group) == 1:
-            batches = _read(group[0], wanted)
+        if len(group) < 2:
+            batches = _read(group[0], wanted) if group else iter(())
         else:
             batches = _merge([_read(part, ordered) for part in group], wanted.batch_rows)
         for batch in batches:

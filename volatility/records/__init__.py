@@ -9,7 +9,10 @@ from volatility.records.prediction import (
     volatility_of,
 )
 from volatility.records.symbols import (
+    BASES,
     COINBASE,
+    QUOTES,
+    SYMBOL_RULE,
     Named,
     at_venue,
     normalise,
@@ -22,6 +25,7 @@ from volatility.records.tick import (
     LAKE_SCHEMA,
     LATEST_NS,
     LOWEST_PRICE,
+    MAX_CLOCK_SKEW_NS,
     REASONS,
     SYMBOL,
     TICK_SCHEMA,
@@ -39,6 +43,7 @@ from volatility.records.tick import (
 )
 
 __all__ = [
+    "BASES",
     "COINBASE",
     "EARLIEST_NS",
     "FUTURE",
@@ -46,9 +51,12 @@ __all__ = [
     "LAKE_SCHEMA",
     "LATEST_NS",
     "LOWEST_PRICE",
+    "MAX_CLOCK_SKEW_NS",
     "PREDICTION_SCHEMA",
+    "QUOTES",
     "REASONS",
     "SYMBOL",
+    "SYMBOL_RULE",
     "TICK_SCHEMA",
     "Fields",
     "Heartbeat",

@@ -18,7 +18,7 @@ import msgspec
 
 from volatility.records.tick import SYMBOL, TickError
 
-RULE = (
+SYMBOL_RULE = (
     "a symbol is BASE-QUOTE, such as BTC-USD; BTC/USD, btcusd, XBT/USD, tBTCUSD and BTC-USDT-SWAP "
     "are understood, too"
 )
@@ -99,7 +99,7 @@ def normalise(name: str) -> Named:
     text = (bitfinex[1] if bitfinex else text).upper()
     found = _named(text)
     if not SYMBOL.fullmatch(found.symbol):
-        raise TickError(f"symbol {name[:40]!r} is not understood: {RULE}")
+        raise TickError(f"symbol {name[:40]!r} is not understood: {SYMBOL_RULE}")
     return found
 
 

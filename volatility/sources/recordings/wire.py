@@ -6,20 +6,18 @@ The format of each line is detected from its content:
 - a JSON object whose ``data`` is the message and ``ts`` its arrival [s]; if ``t`` is not
   ``recv``, it is a note by the recorder;
 - ``1618677817.0617: {message}``, with the arrival [s], and lines with an address;
-- ``>`` sent, ``<`` received, ``=`` expected, where a message may span several lines.
-
-The file may be compressed with gzip or zstd.
+- ``>`` sent, ``<`` received, ``=`` expected, where a message may span several lines;
+- any other JSON, in which the message is an object or a text at any depth.
 """
 
 from __future__ import annotations
 
-import io
 import re
 from collections import Counter
 from collections.abc import Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import msgspec
 import pyarrow as pa
@@ -27,13 +25,15 @@ import pyarrow as pa
 from volatility.records import Heartbeat, Record, TickError
 from volatility.sources.coinbase import NOT_A_MESSAGE, decode
 from volatility.sources.messages import Message, Rejection
+from volatility.sources.recordings.nested import is_message, messages
+from volatility.sources.recordings.opening import opened
+from volatility.sources.recordings.times import instant
+from volatility.sources.recordings.values import TooLongError, values
 
-MAX_LINE_BYTES = 64 << 20  # the largest order book snapshot is about 1 MB
 MAX_UNKNOWN_LINES = 1000  # after this many lines without a message, give up on the file
 
-_COMPRESSION = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": "zstd"}
 _ARRIVAL = re.compile(rb"(\d{1,12}(?:\.\d+)?): (\{.*)", re.DOTALL)
-_ADDRESS = re.compile(rb"wss?://\S+ (<->|<-|->) ")
+_ADDRESS = re.compile(rb"(?:wss?|https?)://\S+ (<->|<-|->) |configuration: ")
 _MARKED = re.compile(rb"([<>=])(?:\s+(\{.*)?)?$", re.DOTALL)
 
 
@@ -61,15 +61,13 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class _Envelope(msgspec.Struct):
-    channel: msgspec.Raw = msgspec.Raw()
-    type: msgspec.Raw = msgspec.Raw()
-    t: str | None = None
-    ts: msgspec.Raw = msgspec.Raw()
+    t: Any = None
+    ts: Any = None
     data: msgspec.Raw = msgspec.Raw()
 
 
-_envelope = msgspec.json.Decoder(_Envelope)
-_string = msgspec.json.Decoder(str)
+_envelope = msgspec.json.Decoder(_Envelope, float_hook=Decimal)
+_any = msgspec.json.Decoder(float_hook=Decimal)
 
 
 class WireReader:
@@ -85,6 +83,8 @@ class WireReader:
         Messages and lines without a record, by kind.
     share : float
         Fraction of the file that has been read, 0 to 1.
+    documented : bool
+        Whether the file has marked lines: it shows messages, rather than recording a market.
 
     Raises
     ------
@@ -96,6 +96,7 @@ class WireReader:
         self.path = path
         self.ignored: Counter[str] = Counter()
         self.share = 0.0
+        self.documented = False
         self._connection = 0
         self._symbols: dict[str, None] = {}
         self._sequence: int | None = None
@@ -150,6 +151,7 @@ class WireReader:
         marked: tuple[bytes, int, list[bytes]] | None = None
         for number, line in self._lines():
             if mark := _MARKED.match(line):
+                self.documented = True
                 if marked and marked[0] != b">":
                     yield marked[1], (b"\n".join(marked[2]), None)
                 marked = mark[1], number, [mark[2] or b""]
@@ -158,7 +160,7 @@ class WireReader:
             elif line.startswith(b"{"):
                 yield from self._unwrap(number, line)
             elif arrival := _ARRIVAL.fullmatch(line):
-                yield number, (arrival[2], _nanoseconds(arrival[1]))
+                yield number, (arrival[2], instant(arrival[1].decode()))
             elif address := _ADDRESS.match(line):
                 if address[1] == b"<->":
                     self._connect()
@@ -171,57 +173,43 @@ class WireReader:
     def _unwrap(
         self, number: int, line: bytes
     ) -> Iterator[tuple[int, tuple[bytes, int | None] | Rejection]]:
+        if is_message(line):
+            yield number, (line, None)
+            return
         try:
             envelope = _envelope.decode(line)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             yield number, (line, None)  # the message decoder reports what is wrong
             return
-        channel, kind, data = (bytes(x) for x in (envelope.channel, envelope.type, envelope.data))
-        if channel or kind or not (envelope.t or data):
-            yield number, (line, None)
-        elif data and envelope.t in {None, "recv"}:
-            try:
-                inner = _string.decode(data).encode() if data.startswith(b'"') else data
-            except (msgspec.MsgspecError, UnicodeError):  # an incomplete escape sequence
-                inner = data
-            yield number, (inner, _nanoseconds(bytes(envelope.ts)))
-        else:
+        sent = envelope.t in {"send", "sent"}
+        try:
+            found = [] if sent else list(messages(_any.decode(line)))
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            found = []
+        if not found and isinstance(envelope.t, str) and envelope.t != "recv":
             if envelope.t == "connect":
                 self._connect()
             self.ignored["recorder's note"] += 1
+            return
+        if not found:
+            # A wrapper around what is not a message is rejected like the message alone.
+            inner = bytes(envelope.data) or line
+            yield number, Rejection(NOT_A_MESSAGE, inner.decode(errors="replace"))
+        for message, received in found:
+            yield number, (message, received)
 
     def _lines(self) -> Iterator[tuple[int, bytes]]:
-        size = self.path.stat().st_size
-        with self.path.open("rb") as raw:
-            head = raw.read(4)
-            raw.seek(0)
-            kind = next((k for magic, k in _COMPRESSION.items() if head.startswith(magic)), None)
-            try:
-                yield from self._split(raw, kind, size)
-            except (OSError, pa.ArrowException, EOFError) as error:
-                raise WireError(
-                    f"is truncated or corrupt ({' '.join(str(error).split())[:120]}); decompress "
-                    "the readable part into a plain file and import that"
-                ) from error
-
-    def _split(self, raw: BinaryIO, kind: str | None, size: int) -> Iterator[tuple[int, bytes]]:
-        stream = raw
-        if kind:
-            opened: Any = pa.CompressedInputStream(raw, kind)
-            stream = io.BufferedReader(opened, 1 << 20)
-        number = 0
-        while line := stream.readline(MAX_LINE_BYTES):
-            number += 1
-            if len(line) == MAX_LINE_BYTES or (number == 1 and b"\0" in line[:4096]):
-                raise WireError("contains neither Parquet data nor Coinbase messages")
-            self.share = raw.tell() / size
-            yield number, line.strip()
-
-
-def _nanoseconds(seconds: bytes) -> int | None:
-    """Read a decimal number of seconds exactly; None if it is malformed or out of range."""
-    try:
-        value = int(Decimal(seconds.decode()) * 1_000_000_000)
-    except (InvalidOperation, ValueError, OverflowError):
-        return None
-    return value if 0 < value < 2**63 else None
+        try:
+            with opened(self.path) as stream:
+                for number, line in values(stream.file):
+                    if number == 1 and b"\0" in line[:4096]:
+                        raise WireError("contains neither Parquet data nor Coinbase messages")
+                    self.share = stream.share()
+                    yield number, line
+        except TooLongError as error:
+            raise WireError("contains neither Parquet data nor Coinbase messages") from error
+        except (OSError, pa.ArrowException, EOFError) as error:
+            raise WireError(
+                f"is truncated or corrupt ({' '.join(str(error).split())[:120]}); decompress "
+                "the readable part into a plain file and import that"
+            ) from error

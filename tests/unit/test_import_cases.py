@@ -1,0 +1,242 @@
+"""What users were seen to import: each of these inputs once failed whole, or lost rows silently."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from click.testing import CliRunner, Result
+
+from volatility.cli.main import main
+from volatility.features.engine import build_features
+from volatility.features.files import read_features
+from volatility.features.update import update_features
+from volatility.lake import Lake, import_files
+from volatility.settings import Features
+from volatility.units import SECOND
+
+NOON = 1_767_571_200 * SECOND
+MISSING = "price, bid or ask is missing or not a number"
+
+
+def columns(rows: int = 20, first: int = 0, **changes: Any) -> dict[str, Any]:
+    """Return the columns of a quote a second; a column given replaces its own, None drops it."""
+    steps = range(first, first + rows)
+    mid = [60_000 + 5 * math.sin(0.37 * i) + 3 * math.cos(1.7 * i) for i in steps]
+    base: dict[str, Any] = {
+        "symbol": ["BTC-USD"] * rows,
+        "time": [NOON + i * SECOND for i in steps],
+        "price": mid,
+        "bid": [one - 0.5 for one in mid],
+        "ask": [one + 0.5 for one in mid],
+    }
+    return {name: values for name, values in (base | changes).items() if values is not None}
+
+
+def parquet(path: Path, table: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pq.write_table(pa.table(table), path)
+    return path
+
+
+def run(lake: Path, *arguments: object) -> Result:
+    return CliRunner().invoke(main, ["import", *map(str, arguments), "--lake", str(lake)])
+
+
+def seconds(lake: Path, symbol: str = "BTC-USD") -> list[float]:
+    times = [b[0].cast(pa.int64()).to_pylist() for b in Lake(lake).scan(symbol, ["time"])]
+    return [(time - NOON) / SECOND for part in times for time in part]
+
+
+@pytest.mark.parametrize("unit", ["ms", "us", "s"])
+def test_times_of_another_unit_are_read_right_and_the_unit_is_said(tmp_path, unit):
+    size = {"ms": 1_000_000, "us": 1000, "s": SECOND}[unit]
+    table = columns(time=[(NOON + i * SECOND) // size for i in range(20)])
+    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", table))
+    assert result.exit_code == 0, result.output
+    assert seconds(tmp_path / "lake") == list(range(20))
+    word = {"ms": "milliseconds", "us": "microseconds", "s": "seconds"}[unit]
+    assert f"time in {word}" in result.output
+
+
+def test_units_that_are_mixed_in_a_column_are_refused(tmp_path):
+    time = [NOON + i * SECOND for i in range(20)]
+    time[7] //= 1000
+    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", columns(time=time)))
+    assert result.exit_code == 1
+    assert "mixes microseconds and nanoseconds in column time; split the file" in result.output
+    assert not (tmp_path / "lake").exists()
+
+
+def test_no_valid_row_is_a_failure_that_says_why(tmp_path):
+    table = columns(time=[5] * 20)
+    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", table))
+    assert result.exit_code == 1
+    assert "has no valid row: time is outside 2009 to 2100 (20) of 20" in result.output
+    assert "--map time=" in result.output
+    assert len(result.output.strip().splitlines()) == 1
+
+
+def test_the_symbol_is_taken_from_hive_folders(tmp_path):
+    for symbol in ("BTC-USD", "ETH-USD"):  # with the same content, which is not the same file
+        parquet(tmp_path / f"hive/symbol={symbol}/0.parquet", columns(symbol=None))
+    result = run(tmp_path / "lake", tmp_path / "hive")
+    assert result.exit_code == 0, result.output
+    assert Lake(tmp_path / "lake").symbols() == ["BTC-USD", "ETH-USD"]
+    assert "20 other" not in result.output
+    again = run(tmp_path / "lake", tmp_path / "hive")
+    assert "2 files already imported" in again.output
+
+
+@pytest.mark.parametrize(
+    ("received", "kept"),
+    [
+        ([(NOON + i * SECOND) // 1_000_000 for i in range(20)], 20),
+        ([NOON / SECOND + i + 0.25 for i in range(20)], 20),
+        ([f"2026-01-05 00:00:{i:02d}.5" for i in range(20)], 20),
+        (["soon"] * 20, 0),
+        ([7] * 20, 0),
+        ([(NOON - 3600 * SECOND)] * 20, 0),  # an hour before the tick: the recorder's clock
+        ([[1, 2]] * 20, 0),
+    ],
+)
+def test_an_unfit_received_never_costs_the_row(tmp_path, received, kept):
+    path = parquet(tmp_path / "a.parquet", columns(received=received))
+    report = import_files([path], Lake(tmp_path / "lake"))
+    assert (report.rows, report.rejected) == (20, {})
+    (batch,) = Lake(tmp_path / "lake").scan("BTC-USD", ["received"])
+    assert 20 - batch[0].null_count == kept
+
+
+def test_an_index_that_lost_its_name_is_read_or_explained(tmp_path):
+    times = pa.array(columns()["time"], pa.timestamp("ns"))
+    table = columns(time=None) | {"__index_level_0__": times}
+    assert run(tmp_path / "lake", parquet(tmp_path / "a.parquet", table)).exit_code == 0
+    assert seconds(tmp_path / "lake") == list(range(20))
+    table = columns(time=None) | {"__index_level_0__": list(range(20))}
+    result = run(tmp_path / "other", parquet(tmp_path / "index.parquet", table))
+    assert result.exit_code == 1
+    assert len(result.output.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_two_recorders_that_fill_each_other_s_holes_equal_one_whole_recording(tmp_path, order):
+    pieces = {
+        "a": [*range(150), *range(450, 600)],
+        "b": list(range(140, 470)),
+        "whole": list(range(600)),
+    }
+    whole = columns(600)
+    lakes = {}
+    for name, files in (("merged", order), ("whole", ["whole"])):
+        lake = lakes[name] = Lake(tmp_path / name)
+        for file in files:
+            chosen = {k: [v[i] for i in pieces[file]] for k, v in whole.items()}
+            if file == "a":  # the recorders number their messages each for itself
+                chosen["sequence"] = list(range(len(pieces[file])))
+            import_files([parquet(tmp_path / f"{file}.parquet", chosen)], lake)
+        build_features(lake, tmp_path / f"{name}-features", Features(), progress=False)
+    assert seconds(lakes["merged"].root) == list(range(600))
+    merged, expected = (read_features(tmp_path / f"{n}-features")[0] for n in ("merged", "whole"))
+    assert np.array_equal(merged.time, expected.time)
+    assert np.array_equal(merged.rows, expected.rows, equal_nan=True)
+
+
+def test_features_that_are_updated_after_the_second_recorder_equal_those_built_at_once(tmp_path):
+    whole = columns(600)
+    lake = Lake(tmp_path / "lake")
+    for name, kept in (("a", [*range(150), *range(450, 600)]), ("b", list(range(140, 470)))):
+        table = {k: [v[i] for i in kept] for k, v in whole.items()}
+        import_files([parquet(tmp_path / f"{name}.parquet", table)], lake)
+        update_features(lake, tmp_path / "updated", Features(), progress=False)
+    build_features(lake, tmp_path / "built", Features(), progress=False)
+    updated, built = (read_features(tmp_path / name)[0] for name in ("updated", "built"))
+    assert np.array_equal(updated.time, built.time)
+    assert np.array_equal(updated.rows, built.rows, equal_nan=True)
+
+
+def test_ticks_that_a_recorder_has_twice_stay_and_those_of_the_other_are_not_added(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    for name, times in (("a", [0, 0, 1, 2]), ("b", [0, 1, 1, 3])):
+        table = columns(4, time=[NOON + t * SECOND for t in times], price=[100.0] * 4)
+        table |= {"bid": [99.0] * 4, "ask": [101.0] * 4, "size": [ord(name)] * 4}
+        import_files([parquet(tmp_path / f"{name}.parquet", table)], lake)
+    assert seconds(lake.root) == [0, 0, 1, 1, 2, 3]
+
+
+def test_trades_that_have_ids_are_doubles_by_their_ids(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    for name, ids in (("a", [1, 2, 4]), ("b", [2, 3, 4])):
+        time = [NOON, NOON, NOON + SECOND]
+        table = columns(3, time=time, trade_id=ids, price=[100.0] * 3)
+        table |= {"bid": [99.0] * 3, "ask": [101.0] * 3}
+        import_files([parquet(tmp_path / f"{name}.parquet", table)], lake)
+    found = [b[0].to_pylist() for b in lake.scan("BTC-USD", ["trade_id"])]
+    assert sorted(one for part in found for one in part) == [1, 2, 3, 4]
+
+
+def test_one_empty_cell_costs_one_row(tmp_path):
+    texts = {
+        k: [f"{x:.2f}" for x in v] for k, v in columns().items() if k in ("price", "bid", "ask")
+    }
+    texts["bid"][3] = ""
+    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", columns(20, 0, **texts)))
+    assert result.exit_code == 0
+    assert f"rejected 1: {MISSING}" in result.output
+    assert len(seconds(tmp_path / "lake")) == 19
+
+
+def test_an_empty_size_is_missing_and_the_tick_stays(tmp_path):
+    path = parquet(tmp_path / "a.parquet", columns(size=["0.1", "", "much", "-1"] * 5))
+    report = import_files([path], Lake(tmp_path / "lake"))
+    assert (report.rows, report.rejected) == (20, {})
+    assert any("10 values of size are not sizes" in note for note in report.notes)
+
+
+def test_a_folder_of_raw_captures_is_imported_by_content(tmp_path):
+    folder = tmp_path / "cap"
+    folder.mkdir()
+    (folder / "COINBASE-0a1b.0").write_text(
+        "configuration: {'l2_book': ['BTC-USD']}\n"
+        'https://api.example.com/products -> 1767571199.5: [{"id":"BTC-USD"}]\n'
+        "wss://ws-feed.example.com <-> 1767571200.0\n"
+        'wss://ws-feed.example.com <- 1767571200.1: {"type":"subscribe","channels":["ticker"]}\n'
+        '1767571200.4: {"type":"ticker","sequence":1,"product_id":"BTC-USD","price":"60000.1",'
+        '"best_bid":"60000","best_ask":"60000.2","side":"buy",'
+        '"time":"2026-01-05T00:00:00.300000Z","trade_id":11,"last_size":"0.01"}\n'
+    )
+    (folder / "README").write_text("What this is.\nMore of it, in prose.\n")
+    report = import_files([folder], Lake(tmp_path / "lake"))
+    assert (report.rows, report.rejected) == (1, {})
+    assert seconds(tmp_path / "lake") == [0.3]
+
+
+@pytest.mark.parametrize(
+    ("name", "symbol"), [("BTC/USD", "BTC-USD"), ("btcusdt", "BTC-USDT"), ("BTC-USD ", "BTC-USD")]
+)
+def test_foreign_symbols_are_normalised_and_the_original_is_kept(tmp_path, name, symbol):
+    path = parquet(tmp_path / "a.parquet", columns(symbol=[name] * 20))
+    assert run(tmp_path / "lake", path).exit_code == 0
+    assert len(seconds(tmp_path / "lake", symbol)) == 20
+    assert f'"{name}"' in (tmp_path / "lake/symbols.json").read_text()
+
+
+def test_a_symbol_that_is_not_understood_is_shown_with_the_rule(tmp_path):
+    path = parquet(tmp_path / "a.parquet", columns(symbol=["β/USD"] * 20))
+    result = run(tmp_path / "lake", path)
+    assert result.exit_code == 1
+    assert "symbol 'β/USD' is not understood: a symbol is BASE-QUOTE" in result.output
+
+
+def test_two_venues_of_one_symbol_are_kept_apart(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    for i, venue in enumerate(["kraken", "bitstamp", "Kraken"]):
+        table = columns(first=i, venue=[venue] * 20, symbol=["BTC/USD"] * 20)
+        import_files([parquet(tmp_path / f"{i}.parquet", table)], lake)
+    assert lake.symbols() == ["BTC-USD", "BTC-USD@BITSTAMP"]
+    assert lake.rows("BTC-USD") == 40
