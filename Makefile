@@ -22,7 +22,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast coverage lint hooks docs wheel stack-test chaos fuzz bench bench-streaming bench-serving bench-noise bench-gate bench-import study load serve kafka kafka-stop prefect flows prometheus lock clean
+.PHONY: help install demo test test-fast coverage lint hooks docs wheel stack-test chaos fuzz bench bench-streaming bench-serving bench-noise bench-gate bench-import study study-public load serve kafka kafka-stop prefect flows prometheus lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -91,6 +91,9 @@ bench-import: .venv/.dev ## measure the import of Parquet and CSV beside pandas 
 
 study: .venv/.dev ## study the forecasts on the recordings of ../shared/data (20 min)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.prediction.study $(ARGS)
+
+study-public: .venv/.dev ## repeat the study on free days of four venues, fetched from Tardis (2 GB, once)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.prediction.public $(ARGS)
 
 bench-noise: .venv/.dev ## measure what the usual evaluations find in pure noise (2 min)
 	$(BIN)/python -m benchmarks.noise $(ARGS)

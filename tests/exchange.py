@@ -1,8 +1,7 @@
 """Stand in for Coinbase: a WebSocket server of both protocols that fails on command.
 
-It tells a market in the recorded messages' own words, a quarter of a second each few
-milliseconds, and keeps a journal of every ticker: sent on a live connection, or withheld. All
-that it does happens in one task, so the journal has the order of the wire.
+It tells a market in the recorded messages' own words, a quarter of a second each few milliseconds,
+and keeps a journal of every ticker: sent, or withheld. All happens in one task, as on the wire.
 """
 
 from __future__ import annotations
@@ -18,13 +17,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import cycle
-from typing import Any
+from typing import Any, Self
 
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
 from tests.journal import Entry
 from tests.tickers import Contents, nanoseconds, stamp
+from volatility.streaming.sources.coinbase import PROTOCOLS
 from volatility.units import SECOND
 
 START_NS = 1_704_067_200_000_000_000  # before any clock that a test may run by
@@ -47,19 +47,18 @@ class Session:
 
 
 class Exchange:
-    """Serve on a free port of the loopback; ``async with`` starts and stops it.
+    """Serve on a free port of the loopback.
 
     Parameters
     ----------
     contents : dict of str to list of dict
         From ``recorded`` or ``synthetic``; told in turn, over and over.
     protocol : {"advanced-trade", "exchange"}
-    tick_seconds : float
-        Real time between two tickers.
-    step_ns : int
-        The exchange's time between two tickers.
-    seed : int
+    tick_seconds, step_ns : float, int
+        Real time and the exchange's time between two tickers.
     """
+
+    apart = False  # whether quotes and trades are messages of their own
 
     def __init__(
         self,
@@ -69,7 +68,8 @@ class Exchange:
         step_ns: int = SECOND // 4,
         seed: int = 0,
     ) -> None:
-        self.protocol, self.tick_seconds, self.step_ns = protocol, tick_seconds, step_ns
+        self.protocol, self.venue = protocol, PROTOCOLS[protocol]
+        self.tick_seconds, self.step_ns = tick_seconds, step_ns
         self.symbols = sorted(contents)
         self.random = random.Random(seed)
         self.now = START_NS
@@ -92,7 +92,7 @@ class Exchange:
         for symbol in self.symbols:
             self._next(symbol)
 
-    async def __aenter__(self) -> Exchange:
+    async def __aenter__(self) -> Self:
         self._server = await serve(
             self._handle,
             "127.0.0.1",

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from volatility.lake.ledger import Gap
 from volatility.records.tick import Tick
 
+Key = tuple[str, str, int]
+
 
 @dataclass
 class Entry:
@@ -17,24 +19,32 @@ class Entry:
     symbol: str
     time: int
     trade_id: int | None
-    content: tuple[float, ...]
+    content: tuple[float | None, ...]
     connection: int | None
     sent: bool
     snapshot: bool
+    sequence: int | None = None
 
     @property
-    def key(self) -> tuple[str, int]:
-        return self.symbol, self.time if self.trade_id is None else self.trade_id
+    def key(self) -> Key:
+        if self.sequence is not None:
+            return self.symbol, "quote", self.sequence
+        return self.symbol, "", self.time if self.trade_id is None else self.trade_id
 
 
 def check(
-    journal: list[Entry], ticks: Iterable[Tick], gaps: Iterable[Gap], ended_by_client: set[int]
+    journal: list[Entry],
+    ticks: Iterable[Tick],
+    gaps: Iterable[Gap],
+    ended_by_client: set[int],
+    apart: bool = False,
 ) -> Counter[str]:
     """Assert that each ticker sent arrived once, as it was sent, and each withheld is in a gap.
 
     Two exceptions follow from what a client can know. A snapshot that says what the symbol's
     last tick said is not another tick. And what was under way to a client that has itself ended
-    the connection counts as withheld.
+    the connection counts as withheld. Where quotes and trades are sent ``apart``, each is compared
+    in what its own message says.
 
     Returns
     -------
@@ -42,8 +52,8 @@ def check(
         How many entries were ``arrived``, ``withheld``, ``under way`` and ``repeated``.
     """
     ticks = list(ticks)
-    arrived = Counter(_key(tick) for tick in ticks)
-    contents = {_key(tick): _content(tick) for tick in ticks}
+    arrived = Counter(key_of(tick, apart) for tick in ticks)
+    contents = {key_of(tick, apart): _content(tick, apart) for tick in ticks}
     last = {e.connection: i for i, e in enumerate(journal) if e.sent and e.key in arrived}
     spans = defaultdict(list)
     for gap in gaps:
@@ -57,11 +67,12 @@ def check(
         if key in contents and contents[key] != entry.content
     ]
     counts: Counter[str] = Counter()
-    known: dict[str, tuple[float, ...]] = {}
+    known: dict[str, tuple[float | None, ...]] = {}
     for index, entry in enumerate(journal):
         if entry.key in arrived:
             counts["arrived"] += 1
-            known[entry.symbol] = entry.content
+            if not apart or entry.trade_id is None:
+                known[entry.symbol] = entry.content
         elif entry.sent and entry.snapshot and known.get(entry.symbol) == entry.content:
             counts["repeated"] += 1
         else:
@@ -77,10 +88,16 @@ def check(
     return counts
 
 
-def _key(tick: Tick) -> tuple[str, int]:
-    return tick.symbol, tick.time if tick.trade_id is None else tick.trade_id
+def key_of(tick: Tick, apart: bool = False) -> Key:
+    """Return what identifies a tick in the journal."""
+    if apart and tick.sequence is not None:
+        return tick.symbol, "quote", tick.sequence
+    return tick.symbol, "", tick.time if tick.trade_id is None else tick.trade_id
 
 
-def _content(tick: Tick) -> tuple[float, ...]:
+def _content(tick: Tick, apart: bool) -> tuple[float | None, ...]:
+    if apart:
+        quote = (tick.bid, tick.ask, tick.bid_size, tick.ask_size)
+        return quote if tick.trade_id is None else (tick.price, tick.size)
     sizes = (tick.size,) if tick.trade_id is not None else (tick.bid_size, tick.ask_size)
     return tick.price, tick.bid, tick.ask, *(size for size in sizes if size is not None)

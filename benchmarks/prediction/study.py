@@ -207,11 +207,21 @@ def main() -> None:
     parser.add_argument("--only", help="Judge only venues whose name contains this.")
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    started = time.monotonic()
     settings = Settings()
-    frames = read_venues(options.data)
-    names = [f.symbol for f in frames if not options.only or options.only in f.symbol]
-    run = Parallel(n_jobs=options.jobs)
+    rows, venues = study(read_venues(options.data), settings, options.jobs, options.only)
+    if not options.only:
+        write_rows(rows, RESULTS)
+    page.write(rows, venues, PAGE)
+    print("\n".join(row.text() for row in rows))
+
+
+def study(
+    frames: Sequence[FeatureFrame], settings: Settings, jobs: int, only: str | None = None
+) -> tuple[list[StudyRow], list[Venue]]:
+    """Run the study on the rows of several venues; ``only`` judges those whose name has it."""
+    started = time.monotonic()
+    names = [f.symbol for f in frames if not only or only in f.symbol]
+    run = Parallel(n_jobs=jobs)
     venues: list[Venue] = run(delayed(study_venue)(name, frames, settings) for name in names)
     rows = [row for venue in venues for row in venue_rows(venue)]
     everything = pool(venues)
@@ -224,10 +234,7 @@ def main() -> None:
     rows.append(
         point_row("study", "minutes", (time.monotonic() - started) / 60.0, "<= 25 minutes", 25.0)
     )
-    if not options.only:
-        write_rows(rows, RESULTS)
-    page.write(rows, venues, PAGE)
-    print("\n".join(row.text() for row in rows))
+    return rows, venues
 
 
 if __name__ == "__main__":

@@ -12,8 +12,8 @@ from tests.chaos.checks import check_lake
 from tests.chaos.place import clear
 from tests.chaos.processes import Child, capture, command, running
 from tests.exchange import Exchange
-from tests.integration.test_live_source import faults
 from tests.journal import check
+from tests.live_sources import faults
 from tests.tickers import synthetic
 from tests.waiting import until_async
 from volatility.lake.lake import Lake

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from volatility.records.tick import REASONS, Heartbeat, Tick, TickError
-from volatility.sources.coinbase import BAD_ENTRY, BAD_SYMBOL, BAD_TIME, decode, parse_time
-from volatility.streaming.sources.coinbase import URLS, subscriptions
+from volatility.sources.coinbase import decode
+from volatility.sources.messages import BAD_ENTRY, BAD_SYMBOL, BAD_TIME, parse_time
+from volatility.streaming.sources.coinbase import PROTOCOLS
 
 STAMP, NANOSECONDS = "2026-04-04T21:13:43.291084825Z", 1_775_337_223_291_084_825
 
@@ -241,11 +242,13 @@ def test_what_is_no_time_is_refused(text):
 
 
 def test_subscriptions_ask_for_tickers_and_heartbeats():
-    advanced_trade = [json.loads(text) for text in subscriptions("advanced-trade", [["A", "B"]])]
+    advanced_trade = [
+        json.loads(text) for text in PROTOCOLS["advanced-trade"].subscriptions([["A", "B"]])
+    ]
     assert advanced_trade == [
         {"type": "subscribe", "product_ids": ["A", "B"], "channel": "ticker"},
         {"type": "subscribe", "channel": "heartbeats"},
     ]
-    (older,) = subscriptions("exchange", [["A"]])
+    (older,) = PROTOCOLS["exchange"].subscriptions([["A"]])
     assert json.loads(older)["channels"] == ["ticker", "heartbeat"]
-    assert all(url.startswith("wss://") for url in URLS.values())
+    assert all(venue.url.startswith("wss://") for venue in PROTOCOLS.values())

@@ -111,7 +111,7 @@ def test_each_profile_has_one_source_under_the_name_that_is_scraped():
     assert chosen["simulate"] - chosen["live"] == {"ingest", "bootstrap"}
     assert chosen["live"] - chosen["simulate"] == {"ingest-live", "bootstrap-live"}
     assert SERVICES["ingest-live"]["networks"]["default"]["aliases"] == ["ingest"]
-    assert "coinbase" in SERVICES["ingest-live"]["command"]
+    assert "${VENUE:-coinbase}" in SERVICES["ingest-live"]["command"]
 
 
 INGESTS = sorted(name for name in SERVICES if name.startswith("ingest"))

@@ -215,8 +215,8 @@ def test_the_example_lists_what_is_described_and_no_more() -> None:
     example = dict(line.split("=", 1) for line in lines if re.match(r"\w+=", line))
     text = (DOCS / "configuration.md").read_text()
     silent = dict(tables(text.partition("| variable | value |")[2]))
-    profile = example.pop("COMPOSE_PROFILES")
-    assert re.search(rf"`COMPOSE_PROFILES`.*`{profile}`", text)
+    for name in ("COMPOSE_PROFILES", "VENUE"):
+        assert re.search(rf"`{name}`.*`{example.pop(name)}`", text)
     for name in [name for name in example if name.endswith("_PORT")]:
         assert f"`{name}` ({example.pop(name)})" in text
     settings = {name.upper() for name in Environment.__struct_fields__}

@@ -15,7 +15,8 @@ from volatility.lake import importing
 from volatility.lake.importing import ImportingError, import_files
 from volatility.lake.lake import Lake, LakeError
 from volatility.records.tick import REASONS
-from volatility.sources.coinbase import BAD_SYMBOL, NOT_A_MESSAGE
+from volatility.sources.coinbase import NOT_A_MESSAGE
+from volatility.sources.messages import BAD_SYMBOL
 from volatility.sources.recordings import read_entry
 from volatility.units import SECOND
 

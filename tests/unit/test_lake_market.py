@@ -25,7 +25,7 @@ from volatility.lake import (
     claim_market,
     market_of,
 )
-from volatility.streaming import ingest
+from volatility.streaming import VENUES, ingest
 from volatility.streaming.log.interface import TICKS, LogError
 from volatility.streaming.log.memory_log import MemoryLog
 from volatility.streaming.sources.events import Arrived, Event
@@ -119,10 +119,10 @@ def test_who_knows_better_may_write_the_note(tmp_path: Path) -> None:
     claim_market(tmp_path, REAL)
 
 
-@pytest.mark.parametrize("content", ["", '{"market": "imaginary"}'])
+@pytest.mark.parametrize("content", ["", '{"market": "an imaginary one"}'])
 def test_a_damaged_note_is_an_error_that_says_what_to_write(tmp_path: Path, content: str) -> None:
     (tmp_path / "market.json").write_text(content)
-    with pytest.raises(LakeError, match=r"write .*real.* or .*simulated"):
+    with pytest.raises(LakeError, match=r"write .*real.* or the name of a venue"):
         claim_market(tmp_path, REAL)
 
 
@@ -219,6 +219,35 @@ def test_the_command_refuses_a_live_market_after_a_simulated_one(log: MemoryLog)
     assert log.end_offsets(TICKS) == count
 
 
+@pytest.mark.parametrize(
+    ("held", "taken"),
+    [("real", {"real", "coinbase"}), ("simulated", {"simulated"})]
+    + [(venue, {venue, "real"}) for venue in ("coinbase", "binance", "kraken")],
+)
+def test_a_lake_and_a_topic_take_one_venue_and_recordings(
+    tmp_path: Path, held: Market, taken: set[Market]
+) -> None:
+    log = MemoryLog()
+    run(log, tmp_path, held)
+    for market in ("real", "simulated", "coinbase", "binance", "kraken"):
+        if market in taken:
+            check_market(tmp_path, market)
+            ingest.check_topic(log, market)
+            continue
+        with pytest.raises(LakeError, match=f"holds a {held} market, and a {market} one"):
+            claim_market(tmp_path, market)
+        with pytest.raises(LogError, match=f"holds a {held} market"):
+            ingest.check_topic(log, market)
+
+
+def test_the_command_refuses_another_venue(log: MemoryLog) -> None:
+    claim_market(Path("data/ticks"), "kraken")
+    code, said = volatility("ingest", "--source", "binance")
+    assert (code, said.count("\n")) == (1, 1)
+    assert said.startswith("Error: the lake data/ticks holds a kraken market")
+    assert log.partitions(TICKS) == ()
+
+
 def test_the_command_refuses_a_simulated_market_after_a_live_one(log: MemoryLog) -> None:
     claim_market(Path("data/ticks"), REAL)
     code, said = volatility("ingest", "--source", "simulate", "--hours", "0.01", "--speed", "max")
@@ -241,7 +270,8 @@ def test_recordings_are_taken_for_real(tmp_path: Path) -> None:
     (tmp_path / "recording.parquet").touch()
     for path in (tmp_path, tmp_path / "recording.parquet"):
         assert ingest.market_from("replay", path) == REAL
-    assert ingest.market_from("coinbase") == REAL
+    for venue in VENUES:
+        assert ingest.market_from(venue) == venue
     assert ingest.market_from("simulate") == SIMULATED
 
 

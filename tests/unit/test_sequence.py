@@ -10,9 +10,11 @@ from hypothesis import strategies as st
 
 from tests.tickers import stamp
 from volatility.records.tick import Heartbeat, Tick
+from volatility.streaming.sources.coinbase import ADVANCED_TRADE, EXCHANGE
 from volatility.streaming.sources.events import Arrived, Gap, Rejected, SourceStatistics
-from volatility.streaming.sources.feed import MAX_LOST, Feed
+from volatility.streaming.sources.feed import Feed
 from volatility.streaming.sources.sequence import REPEATED, SequenceTracker
+from volatility.streaming.sources.trades import MAX_LOST
 from volatility.units import SECOND
 
 START = 1_775_337_223_000_000_000
@@ -46,7 +48,7 @@ class Wire:
 
     def __init__(self, symbols=(BTC, ETH), known=()):
         self.statistics = SourceStatistics()
-        self.feed = Feed(symbols, "advanced-trade", self.statistics, known)
+        self.feed = Feed(symbols, ADVANCED_TRADE, self.statistics, known)
         self.tenths = 0
         self.connect()
 
@@ -248,7 +250,7 @@ class Trades:
 
     def __init__(self):
         self.statistics = SourceStatistics()
-        self.feed = Feed([BTC, ETH], "exchange", self.statistics)
+        self.feed = Feed([BTC, ETH], EXCHANGE, self.statistics)
         self.feed.connected(START)
 
     def at(self, second):
@@ -327,7 +329,7 @@ def test_a_recorded_connection_has_no_gap(recordings):
         lines = [json.loads(line) for line in io.TextIOWrapper(reader)]
     messages = [line["data"].encode() for line in lines if line["t"] == "recv"]
     statistics = SourceStatistics()
-    feed = Feed([BTC, ETH], "advanced-trade", statistics)
+    feed = Feed([BTC, ETH], ADVANCED_TRADE, statistics)
     feed.connected(ARRIVAL)
     events = [event for message in messages for event in feed.take(message, 2 * ARRIVAL)]
     assert feed.subscribed

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from volatility import settings as settings_module
-from volatility.cli import streaming
+from volatility.cli import fetching, streaming
 from volatility.settings import Settings
 from volatility.units import parse_iso
 
@@ -384,5 +384,5 @@ def doctor() -> None:
         sys.exit(1)
 
 
-for _command in (streaming.ingest, streaming.capture, streaming.score):
+for _command in (fetching.fetch, streaming.ingest, streaming.capture, streaming.score):
     main.add_command(_command)

@@ -50,11 +50,11 @@ def _start(metrics_port: int) -> Any:
 @click.command()
 @click.option(
     "--source",
-    type=click.Choice(["coinbase", "replay", "simulate"]),
+    type=click.Choice(["coinbase", "binance", "kraken", "replay", "simulate"]),
     default="coinbase",
     show_default=True,
 )
-@click.option("--symbols", default="BTC-USD,ETH-USD", show_default=True)
+@click.option("--symbols", help="[default: BTC-USD,ETH-USD; binance: BTC-USDT,ETH-USDT]")
 @click.option(
     "--protocol",
     type=click.Choice(["advanced-trade", "exchange"]),
@@ -77,18 +77,20 @@ def _start(metrics_port: int) -> Any:
 def ingest(
     settings: Settings, /, source: str, lake: Path, metrics_port: int, **options: Any
 ) -> None:
-    """Stream ticks from a source into Kafka. Gaps are recorded in the lake's ledger.
+    """Stream ticks from a venue or another source into Kafka.
+
+    Gaps are recorded in the lake's ledger. Topic and lake take the market of one venue only.
 
     Example: volatility ingest --source replay --path data/ticks --speed 60
     """
     from volatility.lake import Lake
-    from volatility.streaming import last_records, market_from, run, source_of
+    from volatility.streaming import VENUES, last_records, market_from, run, source_of
     from volatility.streaming.sources import SourceStatistics
 
     partitions = options.pop("partitions")
     with closing(_start(metrics_port)) as log:
         # What a live source missed since the last run is a gap.
-        known = last_records(log) if source == "coinbase" else []
+        known = last_records(log) if source in VENUES else []
         statistics = SourceStatistics()
         events = source_of(source, settings, statistics, known=known, **options)
         count = run(
@@ -97,7 +99,7 @@ def ingest(
             Lake(lake),
             partitions=partitions,
             market=market_from(source, options["path"]),
-            patient=source != "coinbase",
+            patient=source not in VENUES,
             stopped=stopping(),
             statistics=statistics,
         )

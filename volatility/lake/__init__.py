@@ -11,6 +11,7 @@ from volatility.lake.market import (
     check_market,
     claim_market,
     market_of,
+    mixes,
 )
 from volatility.lake.merging import IMPORTED
 from volatility.lake.parts import LakeError, parse_name, readable
@@ -34,6 +35,7 @@ __all__ = [
     "claim_market",
     "import_files",
     "market_of",
+    "mixes",
     "open_lake",
     "parse_name",
     "readable",

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from volatility.files import locked, make_folder, write_json
+from volatility.lake.market import REAL, SIMULATED, market_of
 from volatility.lake.merging import IMPORTED
 from volatility.lake.parts import LakeError, parse_name
 from volatility.records import COINBASE, at_venue, normalise, venue_name
@@ -91,7 +92,10 @@ class Venues:
         if not parts:
             return None
         # What capture wrote comes from the live source.
-        return "" if all(topic.startswith(IMPORTED) for topic, *_ in parts) else COINBASE
+        if all(topic.startswith(IMPORTED) for topic, *_ in parts):
+            return ""
+        market = market_of(self._root)
+        return COINBASE if market in {None, REAL, SIMULATED} else venue_name(market or "")
 
     def _note(self, symbol: str, venue: str, name: str) -> None:
         known = self._symbols.get(symbol)

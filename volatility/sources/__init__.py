@@ -1,6 +1,7 @@
 """Read other formats as records: Coinbase messages, and recordings of any venue."""
 
-from volatility.sources.coinbase import Message, decode, parse_time
+from volatility.sources.coinbase import decode
+from volatility.sources.messages import Decoder, Message, parse_time
 from volatility.sources.recordings import (
     EXAMPLES,
     REQUIRED,
@@ -27,6 +28,7 @@ __all__ = [
     "REQUIRED",
     "STDIN",
     "Chunk",
+    "Decoder",
     "Entry",
     "Kind",
     "Mapping",

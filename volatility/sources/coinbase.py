@@ -14,82 +14,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from datetime import date
-from functools import lru_cache
-from typing import Annotated, Any
+from typing import Any
 
 import msgspec
 
 from volatility.records import REASONS, SYMBOL, Heartbeat, Record, Tick, TickError, validate
-
-BAD_TIME = "time is missing or not RFC 3339"
-BAD_SYMBOL = "symbol is missing or malformed"
-BAD_ENTRY = "entry is malformed"
-NOT_A_MESSAGE = "not a Coinbase message"
-
-_EPOCH_DAY = date(1970, 1, 1).toordinal()
-_TIME = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt ]([01]\d|2[0-3]):([0-5]\d):([0-5]\d)(?:\.(\d{1,9}))? ?"
-    r"(?:[Zz]|([+-])(\d\d):?(\d\d))(?: UTC)?(?: m=[+-][\d.]+)?"
+from volatility.sources.messages import (
+    BAD_ENTRY,
+    BAD_SYMBOL,
+    NOT_JSON,
+    Count,
+    Message,
+    Number,
+    Rejection,
+    number,
+    parse_time,
+    text_of,
 )
 
-_Number = float | str | None
-_Count = Annotated[int, msgspec.Meta(ge=-(2**63), le=2**63 - 1)]  # range of a Parquet column
-
-
-class Rejection(msgspec.Struct, frozen=True):
-    """Represent an entry that is not a valid tick: the reason and its original text."""
-
-    reason: str
-    raw: str
-
-
-class Message(msgspec.Struct, frozen=True):
-    """Represent the content of one message.
-
-    Parameters
-    ----------
-    kind : str
-        Its channel or type: ``ticker``, ``heartbeats``, ``subscriptions``, ``l2_data``, ...
-    records : tuple of Tick or Heartbeat
-        Valid ones, in order.
-    rejected : tuple of Rejection
-        Entries that are not valid ticks.
-    symbols : tuple of str, optional
-        In a response to a subscription: the symbols whose ticker is now subscribed.
-    sequence : int, optional
-        ``sequence_num`` of the connection (Advanced Trade).
-    heartbeat : int, optional
-        ``heartbeat_counter`` (Advanced Trade), which increases by one per second.
-    snapshot : bool
-        Whether it states the current values on subscription, and so may repeat a tick.
-    error : str, optional
-        Text of an ``error`` message.
-    stamp : str, optional
-        When the exchange sent it, as it wrote the time. Advanced Trade stamps every message, the
-        Exchange feed only those of a product; its tickers carry the time of the trade.
-    last_trade_id : int, optional
-        In a heartbeat of the Exchange feed.
-    """
-
-    kind: str
-    records: tuple[Record, ...] = ()
-    rejected: tuple[Rejection, ...] = ()
-    symbols: tuple[str, ...] | None = None
-    sequence: int | None = None
-    heartbeat: int | None = None
-    snapshot: bool = False
-    error: str | None = None
-    stamp: str | None = None
-    last_trade_id: int | None = None
-
-    @property
-    def sent_ns(self) -> int | None:
-        """When the exchange sent the message [ns]; None if it has no timestamp."""
-        try:
-            return parse_time(self.stamp)
-        except TickError:
-            return None
+NOT_A_MESSAGE = "not a Coinbase message"
 
 
 class _Header(msgspec.Struct):
@@ -100,7 +43,7 @@ class _Header(msgspec.Struct):
     timestamp: str | None = None
     time: Any = None  # of whatever type: a bad one makes a bad entry, not an unknown message
     last_trade_id: Any = None
-    sequence_num: _Count | None = None
+    sequence_num: Count | None = None
     events: msgspec.Raw = msgspec.Raw(b"[]")
 
 
@@ -109,18 +52,18 @@ class _Event(msgspec.Struct):
     tickers: list[msgspec.Raw] = []
     subscriptions: dict[str, list[str]] = {}
     current_time: str | None = None
-    heartbeat_counter: _Count | str | None = None
+    heartbeat_counter: Count | str | None = None
 
 
 class _Entry(msgspec.Struct):
     """Represent one ticker of Advanced Trade."""
 
     product_id: str = ""
-    price: _Number = None
-    best_bid: _Number = None
-    best_ask: _Number = None
-    best_bid_quantity: _Number = None
-    best_ask_quantity: _Number = None
+    price: Number = None
+    best_bid: Number = None
+    best_ask: Number = None
+    best_bid_quantity: Number = None
+    best_ask_quantity: Number = None
 
 
 class _Exchange(msgspec.Struct):
@@ -128,15 +71,15 @@ class _Exchange(msgspec.Struct):
 
     product_id: str = ""
     time: str | None = None
-    price: _Number = None
-    best_bid: _Number = None
-    best_ask: _Number = None
-    best_bid_size: _Number = None
-    best_ask_size: _Number = None
-    last_size: _Number = None
+    price: Number = None
+    best_bid: Number = None
+    best_ask: Number = None
+    best_bid_size: Number = None
+    best_ask_size: Number = None
+    last_size: Number = None
     side: str | None = None
-    sequence: _Count | None = None
-    trade_id: _Count | None = None
+    sequence: Count | None = None
+    trade_id: Count | None = None
 
 
 class _Channel(msgspec.Struct):
@@ -183,7 +126,7 @@ def decode(
     except msgspec.ValidationError as error:
         raise TickError(NOT_A_MESSAGE) from error
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise TickError("not JSON") from error
+        raise TickError(NOT_JSON) from error
     try:
         if header.channel is not None:
             return _stamped(_decode_advanced(header, received, symbols), header)
@@ -191,7 +134,7 @@ def decode(
             return _stamped(_decode_exchange(message, header.type, received), header)
     except (msgspec.MsgspecError, UnicodeDecodeError):
         kind = header.channel or header.type or ""
-        raw = _text(message)
+        raw = text_of(message)
         return Message(kind, rejected=(Rejection(BAD_ENTRY, raw),), sequence=header.sequence_num)
     raise TickError(NOT_A_MESSAGE)
 
@@ -204,38 +147,6 @@ def _stamped(message: Message, header: _Header) -> Message:
         stamp=stamp if isinstance(stamp, str) else None,
         last_trade_id=last if type(last) is int else None,
     )
-
-
-def parse_time(text: str | None) -> int:
-    """Read RFC 3339, or Go's default time format, exactly, as nanoseconds since the epoch.
-
-    >>> parse_time("2026-04-04T21:13:43.291084825Z")
-    1775337223291084825
-    >>> parse_time("2024-10-04 07:04:40.820713045 +0000 UTC m=+66987.628148662")
-    1728025480820713045
-
-    Raises
-    ------
-    TickError
-        When it is in neither format.
-    """
-    match = _TIME.fullmatch(text or "")
-    if not match:
-        raise TickError(BAD_TIME)
-    day, hour, minute, second, fraction, sign, zone_hours, zone_minutes = match.groups()
-    seconds = _day_seconds(day) + int(hour) * 3600 + int(minute) * 60 + int(second)
-    if sign:
-        zone = int(zone_hours) * 3600 + int(zone_minutes) * 60
-        seconds += -zone if sign == "+" else zone
-    return seconds * 1_000_000_000 + (int(fraction.ljust(9, "0")) if fraction else 0)
-
-
-@lru_cache(maxsize=64)
-def _day_seconds(day: str) -> int:
-    try:
-        return (date.fromisoformat(day).toordinal() - _EPOCH_DAY) * 86_400
-    except ValueError as error:
-        raise TickError(BAD_TIME) from error
 
 
 def _decode_advanced(header: _Header, received: int | None, symbols: Iterable[str]) -> Message:
@@ -261,7 +172,7 @@ def _decode_advanced(header: _Header, received: int | None, symbols: Iterable[st
             try:
                 records.append(_advanced_tick(raw, header, received))
             except TickError as error:
-                rejected.append(Rejection(str(error), _text(bytes(raw))))
+                rejected.append(Rejection(str(error), text_of(bytes(raw))))
     return Message(kind, tuple(records), tuple(rejected), subscribed, sequence, heartbeat, snapshot)
 
 
@@ -304,7 +215,7 @@ def _decode_exchange(message: bytes | str, kind: str, received: int | None) -> M
     try:
         return Message(kind, (_exchange_record(kind, entry, received),))
     except TickError as error:
-        return Message(kind, rejected=(Rejection(str(error), _text(message)),))
+        return Message(kind, rejected=(Rejection(str(error), text_of(message)),))
 
 
 def _exchange_record(kind: str, entry: _Exchange, received: int | None) -> Record:
@@ -328,8 +239,8 @@ def _tick(
     symbol: str,
     time: str | None,
     received: int | None,
-    quote: tuple[_Number, _Number, _Number],
-    sizes: tuple[_Number, _Number, _Number],
+    quote: tuple[Number, Number, Number],
+    sizes: tuple[Number, Number, Number],
     side: str | None = None,
     sequence: int | None = None,
     trade_id: int | None = None,
@@ -339,8 +250,8 @@ def _tick(
     moment = parse_time(time)
     if None in quote:
         raise TickError(REASONS[3])
-    price, bid, ask = (_number(value) for value in quote)
-    bid_size, ask_size, size = (None if s is None else _number(s) for s in sizes)
+    price, bid, ask = (number(value) for value in quote)
+    bid_size, ask_size, size = (None if s is None else number(s) for s in sizes)
     return validate(
         Tick(
             symbol,
@@ -359,23 +270,9 @@ def _tick(
     )
 
 
-def _number(value: float | str | None) -> float:
-    """Read a JSON number, or a string containing one; NaN if it is neither."""
-    if isinstance(value, str) and "_" in value:  # Python accepts "1_000", but no venue writes it
-        return float("nan")
-    try:
-        return float(value) if value is not None else float("nan")
-    except (ValueError, OverflowError):
-        return float("nan")
-
-
 def _whole(value: int | str | None) -> int | None:
     return (
         int(value)
         if isinstance(value, int) or (value and re.fullmatch(r"\d{1,18}", value))
         else None
     )
-
-
-def _text(message: bytes | str) -> str:
-    return message if isinstance(message, str) else message.decode(errors="replace")

@@ -19,6 +19,7 @@ from volatility.lake import (
     check_market,
     claim_market,
     market_of,
+    mixes,
 )
 from volatility.records import Record, Tick, TickError, decode, encode
 from volatility.settings import Settings
@@ -43,6 +44,8 @@ from volatility.streaming.sources import (
     Rejected,
     SourceStatistics,
 )
+from volatility.streaming.sources.coinbase import PROTOCOLS
+from volatility.streaming.sources.venues import VENUES
 
 logger = logging.getLogger(__name__)
 
@@ -52,10 +55,11 @@ PATIENT_RECORDS = 100_000  # above this many pending records, a patient source i
 PATIENT_SECONDS = 0.02
 BUFFER_FULL = "buffer full"
 LAST_RECORDS = 5_000  # per partition, searched for the last record of each symbol
-# The header of a record that names the kind of market. In every record it would cost capture a
+# The header of a record that names its market. In every record it would cost capture a
 # third of its speed; with one in 500, the last 5,000 of the topic have it, whatever the partitions.
 MARKET = "market"
 MARK_EVERY = 500
+SYMBOLS = "BTC-USD,ETH-USD"  # of a source that is not a venue, by default
 
 Events = AsyncIterator[list[Event]]
 
@@ -97,7 +101,7 @@ class Ingest:
         Raises
         ------
         LakeError
-            When another process claimed the lake for the other kind of market meanwhile.
+            When another process claimed the lake for another market meanwhile.
         """
         if self._unclaimed and events:
             claim_market(self._lake.root, self._unclaimed)
@@ -213,7 +217,7 @@ def run(
 ) -> int:
     """Ingest until the source ends or ``stopped``, then flush; return the records appended.
 
-    ``market`` is the kind that the source streams; lake and topic then take no other. Without it,
+    ``market`` is the one that the source streams; lake and topic then take no other. Without it,
     nothing is checked. ``statistics`` are those that the source fills; they are exported as
     metrics.
 
@@ -223,9 +227,9 @@ def run(
     Raises
     ------
     LakeError
-        When the lake holds the other kind of market, or cannot be written.
+        When the lake holds another market, or cannot be written.
     LogError
-        When the topic holds the other kind of market, or the broker does not respond.
+        When the topic holds another market, or the broker does not respond.
     """
     if market is not None:
         check_market(lake.root, market)
@@ -258,7 +262,7 @@ def last_records(log: EventLog) -> list[Record]:
 
 
 def check_topic(log: EventLog, market: Market) -> None:
-    """Check that the newest ticks in the log are not of the other kind of market.
+    """Check that the newest ticks in the log are not of another market.
 
     Ticks of an earlier release, and of other producers, do not tell and are accepted.
 
@@ -269,7 +273,7 @@ def check_topic(log: EventLog, market: Market) -> None:
     """
     for message in _last_messages(log):
         held = dict(message.headers).get(MARKET, market.encode()).decode(errors="replace")
-        if held != market:
+        if mixes(held, market):
             raise LogError(
                 f"topic {TICKS} holds a {held} market, and a {market} one must not be mixed into "
                 "it: delete the topic and the lake, or use another broker and another folder; "
@@ -316,10 +320,12 @@ async def _pump(
 
 
 def market_from(source: str, path: Path | None = None) -> Market:
-    """Return which kind of market a source streams.
+    """Return whose market a source streams.
 
-    A replayed lake passes its kind on; recordings are taken for real.
+    A replayed lake passes its market on; recordings are taken for real.
     """
+    if source in VENUES:
+        return source
     if source == "simulate":
         return SIMULATED
     if source == "replay" and path is not None and path.is_dir():
@@ -333,12 +339,16 @@ def source_of(
     """Open the source named on the command line; it fills ``statistics``."""
     from volatility.streaming import sources
 
-    symbols = tuple(s.strip() for s in options["symbols"].split(",") if s.strip())
+    named = options["symbols"]
+    if named is None:
+        named = ",".join(VENUES[source].example) if source in VENUES else SYMBOLS
+    symbols = tuple(s.strip() for s in named.split(",") if s.strip())
     speed = float("inf") if options["speed"] == "max" else float(options["speed"])
-    if source == "coinbase":
+    if source in VENUES:
+        venue = PROTOCOLS[options["protocol"]] if source == "coinbase" else VENUES[source]
         return sources.live(
             symbols,
-            protocol=options["protocol"],
+            venue,
             url=options["url"],
             known=options["known"],
             statistics=statistics,

@@ -19,7 +19,7 @@ from volatility.records import (
     TickError,
     reasons,
 )
-from volatility.sources.coinbase import BAD_SYMBOL
+from volatility.sources.messages import BAD_SYMBOL
 from volatility.sources.recordings import columns as convert
 from volatility.sources.recordings.chunks import Chunk, RecordingError, Rejected, Resolve
 from volatility.sources.recordings.layout import Layout

@@ -23,7 +23,8 @@ import msgspec
 import pyarrow as pa
 
 from volatility.records import Heartbeat, Record, TickError
-from volatility.sources.coinbase import NOT_A_MESSAGE, Message, Rejection, decode
+from volatility.sources.coinbase import NOT_A_MESSAGE, decode
+from volatility.sources.messages import Message, Rejection
 from volatility.sources.recordings.nested import is_message, messages
 from volatility.sources.recordings.opening import opened
 from volatility.sources.recordings.times import instant

@@ -1,26 +1,32 @@
-"""Turn the messages of Coinbase's connections into events, and detect what is missing.
+"""Turn the messages of a venue's connections into events, and detect what is missing.
 
-The rules, for each protocol:
+The rules, which ``Venue`` chooses from:
 
 =================  ==================================  =====================================
-what               Advanced Trade                      Exchange
+what               shown by                            venues
 =================  ==================================  =====================================
-lost message       ``sequence_num`` of a connection    ``trade_id`` of a product steps by more
-                   steps by more than one: a gap of    than one, or its heartbeat names a trade
-                   every symbol                        that has not come by the next heartbeat
-repeated message   ``sequence_num`` was seen before    ``trade_id`` was seen before
-missed heartbeat   ``heartbeat_counter`` steps by      its time steps by more than 1.5 s
+lost message       ``sequence_num`` of a connection    Advanced Trade
+                   steps by more than one
+                   any message that cannot be read     Binance, Kraken
+lost trade         ``trade_id`` of a product steps by  all but Advanced Trade
+                   more than one; a heartbeat names a
+                   trade that has not come by the next
+repeated message   one of them was seen before         all
+repeated quote     a snapshot equals the last tick     Advanced Trade
+                   any quote equals the last tick      Kraken
+                   its number is not greater           Binance
+missed heartbeat   ``heartbeat_counter`` steps by      Advanced Trade
                    more than one in more than 1.5 s
-repeated snapshot  price, quotes and sizes equal the   ``trade_id`` was seen before
-                   symbol's last tick
+                   the time steps by more than 1.5 s   Exchange
 =================  ==================================  =====================================
 
 The counter of Advanced Trade's heartbeats is the integer part of a clock that runs 0.4 ms per
-second fast, so it skips one every forty minutes although nothing was missed: hence the 1.5 s. In
-the recordings, no two ticker messages have the same content; a snapshot that repeats the last
-ticker is that ticker again, with the time of the subscription. The Exchange feed may send one
-ticker for several trades of a match cascade, although it did so in none of 97 recorded steps; such
-a step is reported as a loss.
+second fast, so it skips one every forty minutes although nothing was missed: hence the 1.5 s. No
+two recorded ticker messages have the same content. The Exchange feed may send one ticker for
+several trades, although it did so in none of 97 recorded steps; a step is reported as a loss.
+
+Binance and Kraken do not number their quotes: one that is left out cannot be noticed. Any message
+of theirs shows that silent symbols are being served, and moves their clocks once a second.
 """
 
 from __future__ import annotations
@@ -32,12 +38,13 @@ from typing import Any
 import msgspec
 
 from volatility.lake import Gap
-from volatility.records import FUTURE, Heartbeat, Record, Tick, TickError
-from volatility.sources import Message, decode
-from volatility.streaming.sources.coinbase import Protocol
+from volatility.records import FUTURE, Heartbeat, Record, Tick, TickError, validate
+from volatility.sources import Message
 from volatility.streaming.sources.events import Arrived, Event, Rejected, SourceStatistics
 from volatility.streaming.sources.products import Products
 from volatility.streaming.sources.sequence import REPEATED, SequenceTracker
+from volatility.streaming.sources.trades import ABSURD, MAX_LOST, Numbers
+from volatility.streaming.sources.venue import Venue
 
 logger = logging.getLogger(__name__)
 
@@ -53,10 +60,8 @@ ERROR_MESSAGE = "the exchange sent an error"
 NOT_SUBSCRIBED = "symbol was not subscribed"
 ABSURD_SEQUENCE = "sequence number is absurd"
 
-MAX_LOST = 10_000  # per connection at once; a larger step is not a plausible count
 HEARTBEAT_NS = 1_000_000_000
 MISSED_AFTER_NS = 1_500_000_000
-
 _KINDS = {"heartbeats", "heartbeat"}
 
 
@@ -75,12 +80,11 @@ class Feed:
     ----------
     symbols : sequence of str
         Symbols to subscribe; see ``Products`` for the names under which they arrive.
-    protocol : {"advanced-trade", "exchange"}
+    venue : Venue
     statistics : SourceStatistics
         Counts messages, duplicates and losses; the caller counts what is yielded.
     known : iterable of Tick or Heartbeat
-        The last records of an earlier run. The time since then becomes a gap, and repetitions
-        of them are recognised.
+        The last records of an earlier run, whose repetitions are recognised.
 
     Attributes
     ----------
@@ -91,19 +95,19 @@ class Feed:
     def __init__(
         self,
         symbols: Sequence[str],
-        protocol: Protocol,
+        venue: Venue,
         statistics: SourceStatistics,
         known: Iterable[Record] = (),
     ) -> None:
-        self.products = Products(symbols)
-        self.protocol = protocol
+        self.products = Products(symbols, venue.one_book, venue.refuses_one, venue.example)
+        self.venue = venue
+        self._decoder = venue.decoder(symbols)
         self.statistics = statistics
         statistics.missing = self.products.missing
         self.fault: tuple[str, str] | None = None
-        self._latest_ns: int | None = None  # greatest time of a record
+        self._latest_ns: int | None = None  # greatest time that the exchange has stated
         self._last: dict[str, Tick] = {}
-        self._trades: dict[str, SequenceTracker] = {}
-        self._named: dict[str, int] = {}  # the last trade named by the previous heartbeat
+        self._numbers = Numbers()
         self._open: dict[str, _Opening] = {}
         self._reason = RESTART  # reason of the gap that the next connection ends
         self._known: dict[str, list[Record]] = {}
@@ -115,6 +119,8 @@ class Feed:
     def connected(self, now_ns: int, cause: str = "") -> None:
         """Begin a new connection, at a local time [ns] used when no other is known."""
         self._reset(now_ns)
+        self._decoder.connected()
+        self._numbers.connected()
         self.products.connected()
         if self._latest_ns is not None:
             self._begin_gap(self._reason, {"cause": cause} if cause else {})
@@ -125,6 +131,8 @@ class Feed:
         self._now_ns = now_ns
         self._sequence = SequenceTracker(0)
         self._beats: dict[str, tuple[int | None, int]] = {}
+        self._heard = False
+        self._moved_ns: int | None = None
         self._settled = False
         self._ticked: set[str] = set()
         self._lost_since_beat = False
@@ -133,13 +141,18 @@ class Feed:
     @property
     def subscribed(self) -> bool:
         """Return whether the heartbeats and every ticker but those given up are subscribed."""
-        return bool(self._beats) and bool(self.products.covered) and self.products.complete
+        return self._alive and bool(self.products.covered) and self.products.complete
+
+    @property
+    def _alive(self) -> bool:
+        """Return whether what moves the clocks arrives."""
+        return self._heard if self.venue.heartbeats == "traffic" else bool(self._beats)
 
     def settle(self) -> bool:
         """Do without the products that are not subscribed by now; False if nothing is."""
         self._settled = True
         self.products.settle(self._last)
-        return bool(self._beats)
+        return self._alive
 
     def take(self, raw: bytes, received: int) -> list[Event]:
         """Read one message that arrived at a local time [ns]; check ``fault`` afterwards."""
@@ -147,14 +160,20 @@ class Feed:
         try:
             # A name that never had a tick may turn out to be an alias.
             beating = [name for name in self.products.covered if name in self._last]
-            message = decode(raw, received, beating)
+            message = self._decoder.decode(raw, received, beating)
         except TickError as error:
+            if self.venue.heartbeats == "traffic":  # no number will tell what it was
+                self.statistics.lost_messages += 1
+                self._begin_gap(LOST_MESSAGES, {"lost": 1})
             return [Rejected(str(error), raw)]
         if message.error is not None:
             if not self.subscribed and not self._settled:
                 detail = self.products.refuse(message.error or "no reason given")
                 self.fault = ("unsubscribed", detail) if detail is not None else None
             return [Rejected(ERROR_MESSAGE, raw)]
+        self._heard = True
+        if message.ending is not None:
+            self.fault = "closed", message.ending
         if message.sequence is not None:
             lost = self._sequence.take(message.sequence)
             if lost == REPEATED:
@@ -169,11 +188,16 @@ class Feed:
             if lost:
                 self._lose(lost, message.sequence)
         self._cover(message)
-        events: list[Event] = [*self._end_gaps(message, received)]
-        if message.kind in _KINDS:
+        events: list[Event] = [
+            *self._reached(message, received),
+            *self._end_gaps(message, received),
+        ]
+        if message.kind in _KINDS and self.venue.heartbeats != "traffic":
             events += self._beat(message)
         for record in message.records:
             events += self._record(record, message, raw)
+        if self.venue.heartbeats == "traffic":
+            events += self._move_clocks(message, received)
         events += [Rejected(entry.reason, entry.raw.encode()) for entry in message.rejected]
         if any(entry.reason == FUTURE for entry in message.rejected):
             self._blame_clock(message, received)
@@ -231,9 +255,9 @@ class Feed:
         """Start to track new names, from what an earlier run knew of them."""
         names = self.products.names
         for name in names:
-            if name in self._trades:
+            if name in self._numbers:
                 continue
-            self._trades[name] = SequenceTracker()
+            self._numbers.follow(name)
             known = self._known.pop(name, [])
             if known and self._latest_ns is None and self._now_ns:
                 # The connection did not know yet that this was its product.
@@ -241,8 +265,8 @@ class Feed:
                 self._open[name] = _Opening(last_ns, RESTART, {})
             for record in known:
                 self._remember(record)
-                if isinstance(record, Tick) and record.trade_id is not None:
-                    self._trades[name].take(record.trade_id)
+                if isinstance(record, Tick):
+                    self._numbers.take(record)
         for symbol in set(self._open).difference(names):
             # Its gap is that of the name under which it arrives.
             opened = self._open.pop(symbol)
@@ -253,7 +277,9 @@ class Feed:
         if not self._open:
             return []
         alive = set(self.products.covered)
-        if self.protocol == "exchange":
+        if self.venue.heartbeats == "traffic":
+            alive = {record.symbol for record in message.records}
+        elif self.venue.heartbeats == "product":
             # The first ticker of a product repeats the last trade, however old it is.
             alive = {
                 r.symbol
@@ -276,7 +302,7 @@ class Feed:
         if time_ns is None:
             return []
         symbols = [record.symbol for record in message.records]
-        beat = symbols[0] if self.protocol == "exchange" and symbols else ""
+        beat = symbols[0] if self.venue.heartbeats == "product" and symbols else ""
         before, self._beats[beat] = self._beats.get(beat), (message.heartbeat, time_ns)
         gaps: list[Gap] = []
         lost, self._lost_since_beat = self._lost_since_beat, False
@@ -295,46 +321,78 @@ class Feed:
             return [Rejected(NOT_SUBSCRIBED, raw)]
         events: list[Event] = []
         if isinstance(record, Heartbeat):
-            if self.protocol == "exchange":
-                events += self._named_trade(record, message.last_trade_id)
+            lost = self._numbers.name(record.symbol, message.last_trade_id, record.time)
+            if lost:
+                events.append(self._lost_trades(record.symbol, record.time, lost))
         else:
             self._ticked.add(record.symbol)
             lost = self._number(record, message.snapshot)
             if lost == REPEATED:
                 self.statistics.duplicates += 1
                 return []
+            if lost == ABSURD:
+                self.fault = "untrusted", f"trade {record.trade_id} skips too many to be true"
+                return [Rejected(ABSURD_SEQUENCE, raw)]
             if lost:
-                events.append(self._lost_trades(record, lost))
-        self._remember(record)
+                events.append(self._lost_trades(record.symbol, record.time, lost))
+        self._remember(record, estimated=message.estimated)
         events.append(Arrived(record))
         return events
 
     def _number(self, tick: Tick, snapshot: bool) -> int:
+        """Return how many trades were lost before this tick, ``REPEATED`` or ``ABSURD``."""
         if tick.trade_id is not None:
-            return self._trades[tick.symbol].take(tick.trade_id)
+            return self._numbers.take(tick)
+        rule = self.venue.repeated_quotes
+        if rule == "number":
+            return REPEATED if self._numbers.is_repeated(tick) else 0
         last = self._last.get(tick.symbol)
-        return REPEATED if snapshot and last is not None and _content(tick) == _content(last) else 0
+        if last is None or not (snapshot or rule == "content"):
+            return 0
+        return REPEATED if _content(tick) == _content(last) else 0
 
-    def _named_trade(self, heartbeat: Heartbeat, last: int | None) -> list[Event]:
-        """Report the trade named by the previous heartbeat as lost if it has not come since."""
-        symbol = heartbeat.symbol
-        named = self._named.get(symbol)
-        lost = 0 if named is None else self._trades[symbol].skip(named + 1)
-        if last is not None:
-            self._named[symbol] = last
-        return [self._lost_trades(heartbeat, lost)] if lost else []
+    def _reached(self, message: Message, received: int) -> list[Gap]:
+        """Take the trades before a subscription: those missed belong to the gap that it ends."""
+        gaps = []
+        for symbol in filter(self._numbers.__contains__, message.past):
+            opened = self._open.get(symbol)
+            until_ns = opened.start_ns if opened else received
+            lost, since_ns = self._numbers.reach(symbol, message.past[symbol], until_ns)
+            self.statistics.lost_messages += lost
+            if since_ns is not None and opened:  # while the last connection seemed to be whole
+                opened.start_ns = min(opened.start_ns, since_ns)
+            elif since_ns is not None:
+                gaps.append(Gap(symbol, since_ns, received, LOST_TRADES, {"lost": lost}))
+        return gaps
 
-    def _lost_trades(self, record: Record, lost: int) -> Gap:
+    def _lost_trades(self, symbol: str, time_ns: int, lost: int) -> Gap:
         self.statistics.lost_messages += lost
-        last = self._last.get(record.symbol)
-        start_ns = min(last.time if last else record.time, record.time)
-        return Gap(record.symbol, start_ns, record.time, LOST_TRADES, {"lost": lost})
+        start_ns = self._numbers.lost(symbol, time_ns)
+        return Gap(symbol, start_ns, time_ns, LOST_TRADES, {"lost": lost})
 
-    def _remember(self, record: Record) -> None:
-        self._latest_ns = max(self._latest_ns or record.time, record.time)
+    def _move_clocks(self, message: Message, received: int) -> list[Event]:
+        """Once a second, move the clocks of the symbols that have been silent since."""
+        now_ns = message.sent_ns
+        if now_ns is None or now_ns - (self._moved_ns or 0) < HEARTBEAT_NS:
+            return []
+        served = (name for name in self.products.names if name in self._ticked)
+        silent = [name for name in served if now_ns - self._last[name].time >= HEARTBEAT_NS]
+        try:
+            moved = [validate(Heartbeat(name, now_ns, received)) for name in silent]
+        except TickError:  # an absurd time; the message itself was rejected
+            return []
+        self._moved_ns = now_ns
+        return [Arrived(heartbeat) for heartbeat in moved]
+
+    def _remember(self, record: Record, estimated: bool = False) -> None:
+        # What was sent after a record of estimated time may have an earlier time than that.
+        if not estimated:
+            self._latest_ns = max(self._latest_ns or record.time, record.time)
+        elif self._latest_ns is None:
+            self._latest_ns = min(self._now_ns, record.time)
         if isinstance(record, Tick):
             last = self._last.get(record.symbol)
-            if last is None or record.time >= last.time:
+            if last is None or record.time >= last.time or self.venue.heartbeats == "traffic":
                 self._last[record.symbol] = record
 
 

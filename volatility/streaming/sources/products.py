@@ -1,13 +1,13 @@
 """Track which of the requested products arrive, under which name, and which never do.
 
-Coinbase has one order book for the quote currencies USD and USDC: whoever subscribes to
-``BTC-USDC`` may receive the ticks of ``BTC-USD``. A product is recorded under the name that its
-messages carry, so the same ticks have one name, however they were requested.
+A venue may have one order book for several quote currencies, as Coinbase has for USD and USDC:
+whoever subscribes to ``BTC-USDC`` may receive the ticks of ``BTC-USD``. A product is recorded under
+the name that its messages carry, so the same ticks have one name, however they were requested.
 
 An exchange may refuse a whole subscription because of one product, or leave that product out of
 its answer. The others continue without it.
 
->>> products = Products(["BTC-USDC", "ETH-USD"])
+>>> products = Products(["BTC-USDC", "ETH-USD"], frozenset({"USD", "USDC"}))
 >>> products.accept("BTC-USD"), products.accept("DOGE-USD")
 (True, False)
 >>> products.names
@@ -24,7 +24,6 @@ from volatility.streaming.sources.events import SourceError
 
 logger = logging.getLogger(__name__)
 
-ONE_BOOK = {"USD", "USDC"}  # quote currencies that share an order book
 _PRODUCT = re.compile(r"[A-Z0-9]+(?:[-_.][A-Z0-9]+)+")
 
 
@@ -35,6 +34,12 @@ class Products:
     ----------
     requested : sequence of str
         Symbols as the user named them.
+    one_book : frozenset of str
+        Quote currencies that share an order book.
+    refuses_one : bool
+        Whether a refusal concerns the product that it names, and not the whole request.
+    example : sequence of str
+        Symbols that the venue lists, for the error.
 
     Attributes
     ----------
@@ -44,7 +49,14 @@ class Products:
         Whether each symbol has its own request, because a shared one was refused.
     """
 
-    def __init__(self, requested: Sequence[str]) -> None:
+    def __init__(
+        self,
+        requested: Sequence[str],
+        one_book: frozenset[str] = frozenset(),
+        refuses_one: bool = False,
+        example: Sequence[str] = ("BTC-USD", "ETH-USD"),
+    ) -> None:
+        self._one_book, self._refuses_one, self._example = one_book, refuses_one, example
         self.requested = tuple(dict.fromkeys(requested))
         self.missing: set[str] = set()
         self.apart = False
@@ -130,10 +142,10 @@ class Products:
             if len(self._refused) == len(self.requested) and not self._served:
                 raise SourceError(
                     f"the exchange refuses {', '.join(self.requested)} ({text}); "
-                    "use symbols that it lists, such as BTC-USD,ETH-USD"
+                    f"use symbols that it lists, such as {','.join(self._example)}"
                 )
             self._miss(named, f"the exchange refuses it: {text}")
-            return None if self.apart else text
+            return None if self.apart or self._refuses_one else text
         if self.apart:
             return None  # this request failed, the others may succeed
         self.apart = True
@@ -145,7 +157,9 @@ class Products:
         ``known`` has the names of which any tick has ever been seen.
         """
         for symbol in self.requested:
-            twin = next((n for n in self.covered if n in known and _one_book(n, symbol)), None)
+            twin = next(
+                (n for n in self.covered if n in known and self._same_book(n, symbol)), None
+            )
             if twin and symbol not in self._aliases and symbol not in known:
                 self._adopt(twin, symbol)
         lacking = [name for name in self.names if name not in self._covered]
@@ -184,17 +198,16 @@ class Products:
         left = [symbol for symbol in self.requested if symbol not in own]
         kin = sorted(
             (symbol for symbol in left if _base(symbol) == _base(name)),
-            key=lambda symbol: not _one_book(symbol, name),
+            key=lambda symbol: not self._same_book(symbol, name),
         )
         if kin:
             return kin[0]
         return left[0] if stated and len(left) == 1 else None
 
+    def _same_book(self, one: str, other: str) -> bool:
+        quotes = {one.rpartition("-")[2], other.rpartition("-")[2]}
+        return one != other and _base(one) == _base(other) and quotes <= self._one_book
+
 
 def _base(name: str) -> str:
     return name.rpartition("-")[0]
-
-
-def _one_book(one: str, other: str) -> bool:
-    quotes = {one.rpartition("-")[2], other.rpartition("-")[2]}
-    return one != other and _base(one) == _base(other) and quotes <= ONE_BOOK

@@ -1,7 +1,7 @@
-"""Receive ticks from Coinbase until closed, reconnecting whatever happens to the connection.
+"""Receive ticks from a venue until closed, reconnecting whatever happens to the connection.
 
-Coinbase sends a heartbeat every second, so ten seconds without any message mean a dead
-connection, even if TCP has not noticed.
+Every venue sends a heartbeat or something else each second, so ten seconds without any message mean
+a dead connection, even if TCP has not noticed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,10 @@ from websockets.exceptions import (
 )
 
 from volatility.records import SYMBOL, Record
-from volatility.streaming.sources.coinbase import (
-    MAX_MESSAGES_PER_SECOND,
-    URLS,
-    Protocol,
-    subscriptions,
-)
+from volatility.streaming.sources.coinbase import ADVANCED_TRADE
 from volatility.streaming.sources.events import Event, Reconnected, SourceError, SourceStatistics
 from volatility.streaming.sources.feed import Feed
+from volatility.streaming.sources.venue import Venue
 
 MAX_MESSAGE_BYTES = 1 << 20  # a ticker has about 500 bytes
 MAX_RETRY_AFTER_SECONDS = 300.0
@@ -105,7 +101,7 @@ class _LostError(Exception):
 
 async def live(
     symbols: Sequence[str],
-    protocol: Protocol = "advanced-trade",
+    venue: Venue = ADVANCED_TRADE,
     url: str | None = None,
     *,
     clock: Callable[[], int] = time.time_ns,
@@ -114,15 +110,15 @@ async def live(
     known: Iterable[Record] = (),
     generator: random.Random | None = None,
 ) -> AsyncGenerator[list[Event], None]:
-    """Yield Coinbase's messages for some symbols, endlessly; close it with ``aclosing``.
+    """Yield a venue's messages for some symbols, endlessly; close it with ``aclosing``.
 
     Parameters
     ----------
     symbols : sequence of str
         Such as ``BTC-USD``.
-    protocol : {"advanced-trade", "exchange"}
+    venue : Venue
     url : str, optional
-        By default the protocol's public feed.
+        By default the venue's public feed.
     clock : callable
         Returns the local time [ns], which becomes ``received``.
     timing : Timing, optional
@@ -145,18 +141,18 @@ async def live(
         When a symbol or the address is malformed, or the exchange refuses every symbol by name
         before it has delivered any. Nothing else that the exchange does raises an error.
     """
-    _check(symbols)
+    _check(symbols, venue)
     timing = timing or Timing()
     statistics = statistics or SourceStatistics()
     backoff = Backoff(timing, generator or random.Random())  # noqa: S311  spreads load, no secret
-    feed = Feed(symbols, protocol, statistics, known)
+    feed = Feed(symbols, venue, statistics, known)
     cause = detail = failed = ""
     lost_at: float | None = None
     attempts = 0
     while True:
         attempts += 1
         try:
-            connection = await _open(url or URLS[protocol], timing)
+            connection = await _open(url or venue.url, timing)
         except _LostError as error:
             failed, detail, wait_seconds = _failure(error, backoff)
             cause = cause or failed  # a refusal after a silence does not undo the silence
@@ -184,11 +180,11 @@ async def live(
         await asyncio.sleep(wait_seconds)
 
 
-def _check(symbols: Sequence[str]) -> None:
+def _check(symbols: Sequence[str], venue: Venue) -> None:
     wrong = [symbol for symbol in symbols if not SYMBOL.fullmatch(symbol)]
     if wrong or not symbols:
         named = f"invalid symbol {wrong[0][:40]!r}" if wrong else "no symbols given"
-        raise SourceError(f"{named}; use symbols such as BTC-USD,ETH-USD")
+        raise SourceError(f"{named}; use symbols such as {','.join(venue.example)}")
 
 
 async def _open(url: str, timing: Timing) -> ClientConnection:
@@ -257,16 +253,16 @@ async def _session(
 
 async def _request(connection: ClientConnection, feed: Feed) -> None:
     """Subscribe, at the pace that the exchange allows."""
-    messages = subscriptions(feed.protocol, feed.products.requests)
+    pace = feed.venue.messages_per_second
     with suppress(ConnectionClosed):  # the reader is notified too
-        for number, message in enumerate(messages):
-            if number >= MAX_MESSAGES_PER_SECOND:
-                await asyncio.sleep(1 / MAX_MESSAGES_PER_SECOND)
+        for number, message in enumerate(feed.venue.subscriptions(feed.products.requests)):
+            if number >= pace:
+                await asyncio.sleep(1 / pace)
             await connection.send(message, text=True)
 
 
 def _requests_seconds(feed: Feed) -> float:
-    return len(feed.products.requests) / MAX_MESSAGES_PER_SECOND
+    return len(feed.products.requests) / feed.venue.messages_per_second
 
 
 def _line(error: BaseException) -> str:
