@@ -8,6 +8,7 @@ from volatility.records.prediction import (
     Quantiles,
     volatility_of,
 )
+from volatility.records.prediction import to_table as predictions_to_table
 from volatility.records.tick import (
     EARLIEST_NS,
     FUTURE,
@@ -53,6 +54,7 @@ __all__ = [
     "decode",
     "encode",
     "identifier",
+    "predictions_to_table",
     "reasons",
     "record_of",
     "to_records",
