@@ -25,10 +25,12 @@ TIME = {
 }  # fmt: skip
 LEVEL = {"type": "number", "format": "double", "minimum": 0, "exclusiveMaximum": 1e9}
 
-NEWEST, WARMING, EVENT, ODDS = (example(kind) for kind in (Newest, Warming, Event, Odds))
+NEWEST, WARMING, EVENT, ODDS, SAID = (
+    msgspec.to_builtins(example(kind)) for kind in (Newest, Warming, Event, Odds, Said)
+)
 SEVERAL = {"forecasts": [NEWEST, {**WARMING, "symbol": "ETH-USD"}]}
 PAGE = {
-    "rows": [example(Said)],
+    "rows": [SAID],
     "next": "symbol=BTC-USD&from=1775337224000000000&to=2026-04-04T22%3A00%3A00Z",
 }
 STREAM = f"id: {EVENT['id']}\ndata: {msgspec.json.encode(EVENT).decode()}\n\n"
