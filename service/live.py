@@ -107,12 +107,13 @@ def _run(
 ) -> None:
     from service.forecasts.center import Center
     from service.live_source import source_of
-    from volatility.streaming import Models
-    from volatility.streaming.together import Together
+    from volatility.streaming import Models, Together
 
+    expected = frozenset(s.strip() for s in options["symbols"].split(",")) - {""}
+    if not expected:
+        raise ValueError("no symbols given; use symbols such as BTC-USD,ETH-USD")
     models = Models()
     models.watch()
-    expected = frozenset(s.strip() for s in options["symbols"].split(","))
     center = Center(lambda: log, data, expected)
     server = _server(settings, models, center, host, port)
     errors = _Errors()

@@ -4,6 +4,7 @@ from volatility.streaming.capture import Rotation, capture_topic
 from volatility.streaming.ingest import last_records, market_from, run, source_of
 from volatility.streaming.models import Models
 from volatility.streaming.score import GROUP, Scorer
+from volatility.streaming.together import Together
 from volatility.streaming.topics import CAPTURED
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Models",
     "Rotation",
     "Scorer",
+    "Together",
     "capture_topic",
     "last_records",
     "market_from",
