@@ -30,7 +30,7 @@ help: ## list the targets
 install: .venv/.project ## build the environment that the service runs in
 	@echo "ready: $(BIN)/volatility --help"
 
-demo: .venv/.project ## run the whole chain and serve (TICKS=DIR: real ticks; KAFKA=1: through Kafka; SERVE=0: do not serve)
+demo: .venv/.project ## run the whole chain, then forecast live and serve (TICKS=DIR: real ticks; KAFKA=1: through Kafka; SERVE=0: do not serve)
 	$(BIN)/$(if $(filter 1,$(KAFKA)),python -m volatility.dev.kafka_demo,volatility demo) $(if $(TICKS),--ticks "$(TICKS)") $(if $(filter 0,$(SERVE)),--no-serve)
 
 # Tests that start servers run by themselves, the others on every core. Pytest ends with 5 where

@@ -5,8 +5,10 @@ Run it with ``bentoml serve`` in the repository; ``bentofile.yaml`` refers to it
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 # Without an exporter nothing reads BentoML's traces, yet they take half of its time, and each is
@@ -18,6 +20,8 @@ import uvicorn.config
 from bentoml._internal.configuration.containers import BentoMLContainer
 
 from service import connections, ticks
+from service.forecasts.center import Center
+from service.forecasts.routes import Forecasts
 from service.front import Front
 from service.http import application
 from service.origins import Origins
@@ -27,6 +31,7 @@ from service.security import Guard
 from service.state import State
 from volatility import settings
 from volatility.registry import packaging
+from volatility.streaming.log import KafkaLog
 
 try:
     state = State(settings.load())
@@ -34,6 +39,10 @@ try:
     state.guard = Guard(environment.volatility_api_key, state.settings.serving.rate_limit)
 except settings.SettingsError as error:
     sys.exit(f"Error: {error}")  # one line instead of the server's traceback
+state.forecasts = Forecasts(
+    Center(lambda: KafkaLog(environment.kafka_bootstrap_servers), Path("data")), state
+)
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it repeats itself while a broker is away
 # BentoML has no setting for it, and uvicorn by itself believes every process of this machine.
 os.environ["FORWARDED_ALLOW_IPS"] = state.settings.serving.trusted_proxies
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from service.origins import PREFIX, Headers
+from service.forecasts.routes import PATHS, refuse_socket
+from service.origins import PREFIX, Headers, Origins
 from service.security import GUARDED, HEADERS
 from service.state import State
+from service.wire import RequestError
 
 ADMITTED = "volatility_admitted"  # key in the scope's state: the guard has admitted this request
 JSON_HEADERS = [(b"content-type", b"application/json"), *HEADERS]
@@ -28,10 +30,24 @@ class Front:
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Refuse a request or pass it on."""
+        origins, forecasts = self.state.origins, self.state.forecasts
+        if scope["type"] == "websocket" and scope["path"] in PATHS and forecasts is not None:
+            refusal = self.state.guard.refusal(scope)
+            if refusal is None and not (origins or Origins(())).admits(scope):
+                refusal = RequestError(
+                    403, "origin", "pages of this origin are not in serving.allowed_origins"
+                )
+            if refusal is not None:
+                self.state.on_reject(refusal.reason)
+                await refuse_socket(scope, receive, send, refusal)
+                return
+            await forecasts(scope, receive, send)
+            return
+        if scope["type"] == "lifespan" and forecasts is not None:
+            forecasts.center.start()  # so that the first request finds them
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        origins = self.state.origins
         added: Headers = []
         if origins is not None:
             permitted = origins.preflight(scope)  # it carries no key
@@ -47,7 +63,10 @@ class Front:
                 length = (b"content-length", b"%d" % len(content))
                 await _respond(send, refusal.status, [*JSON_HEADERS, *added, length], content)
                 return
-        await self.app(scope, receive, _with_headers(send, added))
+        app = self.app
+        if scope["path"] in PATHS and forecasts is not None:
+            app = forecasts
+        await app(scope, receive, _with_headers(send, added))
 
 
 async def _respond(send: Any, status: int, headers: Headers, content: bytes = b"") -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from service import openapi_examples as examples
+from service import openapi_forecasts as forecasts
 from service.bodies import Health, Timeout, Unavailable, Version
 from service.openapi_objects import (
     Content,
@@ -29,8 +30,8 @@ How volatile will a symbol be over the next minutes, and how likely is a spike?
 
 - A feature that is left out is *missing* to the model, never zero.
 - `GET /version` describes the serving model and lists the features with their units.
-- If the service runs with `VOLATILITY_API_KEY` set, the two scoring routes require the key: send it
-  as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. All other routes stay open.
+- If the service runs with `VOLATILITY_API_KEY` set, all routes that return forecasts require the
+  key: send it as `Authorization: Bearer KEY` or as `X-API-Key: KEY`. All other routes stay open.
 - Every error is JSON and names the invalid row and field where applicable.
 """
 OPENAPI = "3.1.0"
@@ -113,10 +114,16 @@ def document(max_rows: int) -> dict[str, Any]:
         "servers": [{"url": "."}],
         "tags": [
             {"name": "Scores", "description": "Request forecasts."},
+            {"name": "Forecasts", "description": "Read the forecasts of the live stream."},
             {"name": "Service", "description": "Serving model, health and documentation."},
             {"name": "Infrastructure", "description": "Endpoints for probes and scrapers."},
         ],
-        "paths": {**_scores(max_rows), **_service(), **_infrastructure()},
+        "paths": {
+            **_scores(max_rows),
+            **forecasts.paths(),
+            **_service(),
+            **_infrastructure(),
+        },
         "components": {
             "schemas": schemas(max_rows),
             "securitySchemes": {

@@ -8,6 +8,7 @@ from typing import Any, is_typeddict
 import msgspec
 
 from service import bodies
+from service.forecasts.messages import Event, Newest, Odds, Page, Said, Several, Warming
 from service.ticks import Ticks
 from service.wire import Answer, Error, Rows
 
@@ -15,6 +16,7 @@ Schema = dict[str, Any]
 
 PLACE = "#/components/schemas/"
 FORMATS = {"number": "double", "integer": "int64"}
+FORECASTS = (Newest, Warming, Several, Event, Said, Odds, Page)
 BODIES = [kind for kind in vars(bodies).values() if is_typeddict(kind)]
 
 
@@ -26,7 +28,7 @@ def reference(kind: type) -> Schema:
 @cache
 def schemas(max_rows: int) -> dict[str, Schema]:
     """Return all schemas by name, for requests of at most ``max_rows`` rows."""
-    types = [Rows, Ticks, Answer, Error, *BODIES]
+    types = [Rows, Ticks, Answer, Error, *FORECASTS, *BODIES]
     _, found = msgspec.json.schema_components(types, ref_template=PLACE + "{name}")
     for schema in found.values():
         for text in ("title", "description"):  # of the class, which are for developers
@@ -38,6 +40,9 @@ def schemas(max_rows: int) -> dict[str, Schema]:
         schema = found[kind.__name__]
         schema["properties"] = {name: schema["properties"][name] for name in kind.__annotations__}
     found["Rows"]["properties"]["rows"]["maxItems"] = max_rows
+    found["Several"]["properties"]["forecasts"]["items"] = {
+        "anyOf": [reference(Newest), reference(Warming)]
+    }
     found["Error"]["required"] = list(found["Error"]["properties"])  # null is sent, too
     return found
 

@@ -13,7 +13,7 @@ Headers = list[tuple[bytes, bytes]]
 # Sent only in answer to a preflight. Nothing else is exposed: no cookies, no response headers.
 PERMISSIONS: Headers = [
     (b"access-control-allow-methods", b"GET, POST"),
-    (b"access-control-allow-headers", b"authorization, content-type, x-api-key"),
+    (b"access-control-allow-headers", b"authorization, content-type, last-event-id, x-api-key"),
     (b"access-control-max-age", b"600"),
 ]
 VARY = (b"vary", b"origin")
@@ -52,6 +52,16 @@ class Origins:
         if origin is not None and self.allows(origin):
             return [(b"access-control-allow-origin", origin), VARY]
         return [VARY]
+
+    def admits(self, scope: Any) -> bool:
+        """Check that a WebSocket comes from no page of another origin that is not allowed.
+
+        Browsers let every page open one, and leave it to the server to refuse.
+        """
+        request = dict(scope["headers"])
+        origin = request.get(b"origin")
+        own = origin is None or origin.partition(b"://")[2] == request.get(b"host")
+        return own or self._every or origin in self._allowed
 
     def preflight(self, scope: Any) -> Headers | None:
         """Return the headers of the answer to a preflight; None for any other request.

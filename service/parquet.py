@@ -15,8 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from service.client import ClientError, Limits
-from service.wire import Answer
+from volatility.client import Answer, ClientError, Limits
 from volatility.features import FEATURE_NAMES
 from volatility.records import TICK_SCHEMA, Heartbeat, encode, to_records
 from volatility.settings import Features

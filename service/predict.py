@@ -8,8 +8,8 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from service.client import Client, ClientError
 from service.parquet import Writer, open_source
+from volatility.client import Client, ClientError
 from volatility.settings import Features, Settings, environment
 
 TOO_FEW = "too few ticks"  # prefix of the error for ticks without a warm step

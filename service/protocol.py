@@ -133,7 +133,9 @@ class PlainFirst(HttpToolsProtocol):
         self.transport.abort()
 
     def shutdown(self) -> None:
-        """Answer a held request before closing the connection."""
+        """Answer a held request before closing the connection, and end the streams."""
+        if self.state.forecasts is not None:
+            self.state.forecasts.center.stop()
         if self._held is not None:
             self._release()
         super().shutdown()

@@ -14,7 +14,17 @@ from volatility.settings import SettingsError
 
 # Health, version, metrics and docs stay open: probes and scrapers send no key, and these routes
 # return no scores. See README, "Serving".
-GUARDED = frozenset({"/predict", "/predict/ticks"})
+GUARDED = frozenset(
+    {
+        "/predict",
+        "/predict/ticks",
+        "/forecast",
+        "/forecast/stream",
+        "/forecast/ws",
+        "/forecast/history",
+        "/probability",
+    }
+)
 
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),

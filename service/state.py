@@ -41,6 +41,8 @@ class State:
         Why no model is loaded.
     warnings : Warnings
         Problems while a model is serving, other than its age.
+    forecasts : Forecasts, optional
+        ASGI application of the forecast routes.
     """
 
     settings: Settings
@@ -52,6 +54,7 @@ class State:
     served: Served | None = None
     problem: str = "the service is starting"
     warnings: Warnings = field(default_factory=Warnings)
+    forecasts: Any = None
     on_answer: Callable[[Answer, str], None] = lambda *_: None
     on_reject: Callable[[str], None] = lambda *_: None
 

@@ -152,6 +152,9 @@ HELD: dict[str, str] = {
 
 def held_by_rule(command: str) -> str | None:
     """Return the test of a kind of command: requests to the service, reading dead letters."""
+    if re.search(r"^curl .*localhost:3000/(forecast|probability)", command):
+        test = "test_every_documented_request_is_answered_as_shown"
+        return f"tests/integration/test_examples.py::{test}"
     if command.startswith("curl ") and "localhost:3000" in command:
         return "tests/integration/test_clients.py::test_every_request_is_answered_as_shown"
     if command.startswith("python -c from kafka"):

@@ -79,7 +79,7 @@ def prediction(
         time=time,
         midprice=100.0,
         forecasts={
-            f"{horizon}s": HorizonForecast(3.0 + place, quantiles, 7.5)
+            f"{horizon}s": HorizonForecast(3.0 + place, quantiles, 7.5, 0.25 * (place + 1))
             for place, horizon in enumerate(HORIZONS)
         },
         score=score,
@@ -89,12 +89,15 @@ def prediction(
         model_version=version,
         model_variant="ml",
         said_at=time + SECOND,
+        out_of_distribution=False,
     )
 
 
 def without_forecasts(one: Prediction) -> Prediction:
     """Return a prediction as it was written before forecasts were."""
-    return msgspec.structs.replace(one, midprice=None, forecasts=None, said_at=None)
+    return msgspec.structs.replace(
+        one, midprice=None, forecasts=None, said_at=None, out_of_distribution=None
+    )
 
 
 def live_model(qlike: float | None, pr_auc: float | None) -> LiveModel:

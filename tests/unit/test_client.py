@@ -16,8 +16,6 @@ import pytest
 from anyio.from_thread import BlockingPortal, start_blocking_portal
 from click.testing import CliRunner, Result
 
-from service import client as client_module
-from service.client import Client, ClientError
 from service.front import Front
 from service.http import application
 from service.predict import predict, score_file
@@ -27,6 +25,7 @@ from service.state import State
 from tests.bundles import START_NS, random_rows
 from tests.bundles import small_bundle as fit_bundle
 from tests.streams import random_records
+from volatility.client import Client, ClientError, Limits
 from volatility.features.engine import feature_batches
 from volatility.features.files import to_batch
 from volatility.features.table import FEATURE_NAMES, INDEX
@@ -206,11 +205,11 @@ def test_a_busy_symbol_gets_smaller_requests(tmp_path, transport, monkeypatch):
     before = len(transport.sent)
     # Room for the memory and some 100 steps more, where a request might have 200.
     most = int((np.searchsorted(time, time + 1900 * SECOND) - np.arange(len(time))).max())
-    monkeypatch.setattr(Client, "limits", lambda _: client_module.Limits(rows=200, ticks=most))
+    monkeypatch.setattr(Client, "limits", lambda _: Limits(rows=200, ticks=most))
     assert scored(path, transport).equals(whole)
     sent = [request.content.count(b"symbol") for request in transport.sent]
     assert max(sent[:before]) > most >= max(sent[before:])
-    monkeypatch.setattr(Client, "limits", lambda _: client_module.Limits(rows=200, ticks=100))
+    monkeypatch.setattr(Client, "limits", lambda _: Limits(rows=200, ticks=100))
     with pytest.raises(ClientError, match="BTC-USD has more than 99 ticks in 1801 s"):
         scored(path, transport)
 
@@ -282,7 +281,7 @@ def test_a_field_at_fault_is_named(tmp_path, monkeypatch):
 
     path = write_rows(tmp_path, spread=[1.0, 2.0])
     with Client(URL, transport=httpx.MockTransport(refuse)) as client:
-        monkeypatch.setattr(client, "limits", lambda: client_module.Limits(rows=10, ticks=10))
+        monkeypatch.setattr(client, "limits", lambda: Limits(rows=10, ticks=10))
         with pytest.raises(ClientError) as caught:
             score_file(client, path, tmp_path / "scores.parquet", Features(), progress=False)
     assert str(caught.value) == (f"{path}: row 1, spread: spread is out of range (HTTP 422)")

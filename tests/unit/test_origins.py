@@ -110,7 +110,7 @@ def test_a_preflight_is_answered_before_key_and_rate_limit_and_the_request_is_no
         assert permitted[ALLOW] == origin
         assert permitted["access-control-allow-methods"] == "GET, POST"
         assert set(permitted["access-control-allow-headers"].split(", ")) == {
-            "authorization", "content-type", "x-api-key",
+            "authorization", "content-type", "last-event-id", "x-api-key",
         }  # fmt: skip
         assert "access-control-allow-credentials" not in permitted
         assert response.headers.items() >= {k.decode(): v.decode() for k, v in HEADERS}.items()

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tests.live import prediction, without_forecasts
+from volatility.lake.compaction import compact
 from volatility.lake.lake import Lake
 from volatility.records.prediction import PREDICTION_SCHEMA, Prediction, to_table, volatility_of
 from volatility.streaming.capture import capture_topic
@@ -16,7 +17,7 @@ from volatility.streaming.log.memory_log import MemoryLog
 from volatility.units import SECOND
 
 START = 1_767_571_200 * SECOND
-ADDED = ("midprice", "forecasts", "said_at")
+ADDED = ("midprice", "forecasts", "said_at", "out_of_distribution")
 
 
 def test_the_json_is_that_of_the_contract() -> None:
@@ -33,12 +34,14 @@ def test_the_json_is_that_of_the_contract() -> None:
         "model_version",
         "model_variant",
         "said_at",
+        "out_of_distribution",
     ]
     assert list(text["forecasts"]) == ["60s", "300s", "900s"]
     assert text["forecasts"]["60s"] == {
         "volatility_bps": 3.0,
         "quantiles_bps": {"p05": 1.0, "p25": 2.0, "p50": 3.0, "p75": 4.0, "p95": 5.0},
         "spike_level_bps": 7.5,
+        "spike_probability": 0.25,
     }
 
 
@@ -87,9 +90,10 @@ def test_columns_hold_what_was_said() -> None:
         "p75": 4.0,
         "p95": 5.0,
         "spike_level_bps": 7.5,
+        "spike_probability": 0.5,
     }
     assert (first["midprice"], first["said_at"].value) == (100.0, START + SECOND)
-    assert [second[name] for name in ADDED] == [None, None, None]
+    assert [second[name] for name in ADDED] == [None] * 4
     assert table.column("offset").to_pylist() == [7, 9]
     assert table.column("partition").to_pylist() == [3, 3]
 
@@ -123,3 +127,27 @@ def test_old_and_new_predictions_share_a_lake(tmp_path: Path) -> None:
     rows = pa.Table.from_batches(Lake(tmp_path, PREDICTION_SCHEMA).scan("BTC-USD")).to_pylist()
     assert [row["midprice"] for row in rows] == [None, 100.0, 100.0]
     assert [row["forecasts"] and len(row["forecasts"]) for row in rows] == [None, 3, 3]
+
+
+def test_forecasts_from_before_they_had_probabilities_are_read_beside_new_ones(
+    tmp_path: Path,
+) -> None:
+    forecasts = PREDICTION_SCHEMA.field("forecasts").type.value_type
+    without = pa.list_(pa.struct([f for f in forecasts if f.name != "spike_probability"]))
+    kept = [f for f in PREDICTION_SCHEMA if f.name != "out_of_distribution"]
+    schema = pa.schema([f.with_type(without) if f.name == "forecasts" else f for f in kept])
+    rows = [to_table([prediction(START + n * SECOND)], 0, [n]) for n in range(3)]
+    Lake(tmp_path, schema).write(rows[0].select(schema.names).cast(schema), "predictions.a", 0)
+    lake = Lake(tmp_path, PREDICTION_SCHEMA)
+    for row in rows[1:]:
+        lake.write(row, "predictions.a", 0)
+    expected = [[None] * 3, [0.25, 0.5, 0.75], [0.25, 0.5, 0.75]]
+
+    def said() -> list[list[float | None]]:
+        found = pa.Table.from_batches(lake.scan("BTC-USD")).column("forecasts").to_pylist()
+        return [[one["spike_probability"] for one in row] for row in found]
+
+    assert said() == expected
+    compact(lake, older_than_seconds=0.0, progress=False)
+    assert len(lake.parts("BTC-USD")) == 1
+    assert said() == expected

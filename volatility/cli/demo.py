@@ -20,11 +20,12 @@ from volatility.settings import Settings
 
 FOLDER = Path("data/demo")  # used only by the demo, and emptied on each run
 PORT = 3000
+RECORDED_SPEED = "60"
 READY_SECONDS = 60
 
 
 def run(settings: Settings, *, ticks: Path | None, serve: bool) -> None:
-    """Run every stage on simulated ticks or on recordings; then serve and send one request."""
+    """Run every stage on simulated ticks or on recordings; then forecast live and serve."""
     shutil.rmtree(FOLDER, ignore_errors=True)
     paths = stages.Paths(
         ticks=FOLDER / "ticks", features=FOLDER / "features", model=FOLDER / "model"
@@ -36,13 +37,24 @@ def run(settings: Settings, *, ticks: Path | None, serve: bool) -> None:
     click.echo(f"ticks      {rows:,} records of {', '.join(Lake(paths.ticks).symbols())}")
     stages.run_chain(settings, paths, click.echo)
     if serve:
-        serve_and_ask()
+        symbols = ",".join(Lake(paths.ticks).symbols())
+        # Recordings as fast as they warm up in seconds; the simulated market as it continues.
+        source = ["simulate"] if ticks is None else ["replay", "--path", str(paths.ticks)]
+        pace = [] if ticks is None else ["--speed", RECORDED_SPEED]
+        serve_and_ask(
+            [sys.executable, "-m", "volatility.cli", "live", "--source", *source, *pace,
+             "--symbols", symbols, "--data", str(FOLDER / "live"), "--port", str(PORT)]
+        )  # fmt: skip
 
 
-def serve_and_ask() -> None:
-    """Start the service, send the README's request, print the response, serve until stopped."""
+def bentoml_serve() -> list[str]:
+    """Return the command that serves without a market."""
+    return [str(Path(sys.executable).with_name("bentoml")), "serve", "--port", str(PORT)]
+
+
+def serve_and_ask(command: list[str]) -> None:
+    """Start a service, send the README's request, print the response, serve until stopped."""
     click.echo(f"serve      http://localhost:{PORT}  (press Ctrl-C to stop)")
-    command = [str(Path(sys.executable).with_name("bentoml")), "serve", "--port", str(PORT)]
     with subprocess.Popen(command) as server:
         try:
             _wait(server)

@@ -358,7 +358,7 @@ def package() -> None:
 
 @main.command()
 @click.option("--ticks", type=ANY, help="Recordings to use instead of simulated ticks.")
-@click.option("--serve/--no-serve", default=True, help="Serve on port 3000 afterwards.")
+@click.option("--serve/--no-serve", default=True, help="Forecast live and serve on port 3000.")
 @click.pass_obj
 def demo(settings: Settings, ticks: Path | None, serve: bool) -> None:
     """Run the full pipeline with built-in defaults. Needs no broker and no server.

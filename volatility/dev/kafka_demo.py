@@ -76,7 +76,7 @@ def run(settings: Settings, *, ticks: Path | None, serve: bool) -> None:
         summary = _score(log, paths, records)
     click.echo(f"summary    {records:,} records in the log and in the lake, each once\n{summary}")
     if serve:
-        demo.serve_and_ask()
+        demo.serve_and_ask(demo.bentoml_serve())
 
 
 @contextmanager

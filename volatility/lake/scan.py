@@ -123,7 +123,16 @@ def _read(part: Part, wanted: Wanted) -> Iterator[pa.RecordBatch]:
                 nulls = pa.nulls(kept.num_rows, schema.field(name).type)
                 kept = kept.append_column(schema.field(name), nulls)
             if kept.num_rows:
-                yield kept
+                yield _as_stored_now(kept, schema)
+
+
+def _as_stored_now(batch: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Convert the columns whose type has gained fields since they were written: null in these."""
+    for place, field in enumerate(batch.schema):
+        wanted = schema.field(field.name)
+        if field.type != wanted.type:
+            batch = batch.set_column(place, wanted, batch.column(place).cast(wanted.type))
+    return batch
 
 
 def _open(part: Part) -> pq.ParquetFile:

@@ -14,7 +14,7 @@ from volatility.models.bundle import (
 from volatility.models.fit import TrainingError, fit_bundle
 from volatility.models.forecaster import QUANTILES, Forecasts, pack
 from volatility.models.inputs import FLOOR, LOG, Input
-from volatility.models.law import LEVELS
+from volatility.models.law import LEVELS, TAIL
 from volatility.models.ml import SIZES
 from volatility.models.pooled import TREES, fit_pooled, pooled_forecaster, to_pooled
 from volatility.models.prior import FOLDER, Prior, shipped
@@ -36,6 +36,7 @@ __all__ = [
     "MODEL_FILE",
     "QUANTILES",
     "SIZES",
+    "TAIL",
     "TREES",
     "AlertMetrics",
     "Bundle",

@@ -8,6 +8,7 @@ from volatility.records.prediction import (
     Quantiles,
     volatility_of,
 )
+from volatility.records.prediction import to_table as predictions_to_table
 from volatility.records.symbols import (
     BASES,
     COINBASE,
@@ -72,6 +73,7 @@ __all__ = [
     "encode",
     "identifier",
     "normalise",
+    "predictions_to_table",
     "reasons",
     "record_of",
     "to_records",

@@ -28,6 +28,7 @@ _FORECAST = pa.struct(
             pa.field(name, pa.float64(), nullable=False)
             for name in ("volatility_bps", "p05", "p25", "p50", "p75", "p95", "spike_level_bps")
         ),
+        pa.field("spike_probability", pa.float64()),
     ]
 )
 PREDICTION_SCHEMA = pa.schema(
@@ -43,6 +44,7 @@ PREDICTION_SCHEMA = pa.schema(
         pa.field("model_version", pa.string(), nullable=False),
         pa.field("model_variant", pa.string(), nullable=False),
         pa.field("said_at", pa.timestamp("ns", tz="UTC")),
+        pa.field("out_of_distribution", pa.bool_()),
         pa.field("partition", pa.int32(), nullable=False),
         pa.field("offset", pa.int64(), nullable=False),
     ]
@@ -60,11 +62,15 @@ class Quantiles(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class HorizonForecast(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Represent the forecast for one horizon [basis points over the horizon]."""
+    """Represent the forecast for one horizon [basis points over the horizon].
+
+    ``spike_probability`` is that of reaching the spike level; absent in older predictions.
+    """
 
     volatility_bps: float
     quantiles_bps: Quantiles
     spike_level_bps: float
+    spike_probability: float | None = None
 
 
 class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -86,6 +92,8 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     model_name, model_version, model_variant : str
     said_at : int, optional
         When the prediction was made by the wall clock, nanoseconds since the epoch.
+    out_of_distribution : bool, optional
+        Whether the row lies outside the range of the training data.
     """
 
     symbol: str
@@ -99,6 +107,7 @@ class Prediction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     model_version: str
     model_variant: str
     said_at: Nanoseconds | None = None
+    out_of_distribution: bool | None = None
 
     def __post_init__(self) -> None:
         """Reject horizons that the lake could not store."""
@@ -142,7 +151,9 @@ def volatility_of(forecasts: pa.ListArray, horizons: Sequence[int]) -> Floats:
     return result
 
 
-def _entries(forecasts: dict[str, HorizonForecast] | None) -> list[dict[str, float]] | None:
+def _entries(
+    forecasts: dict[str, HorizonForecast] | None,
+) -> list[dict[str, float | None]] | None:
     """Return the rows of the nested column."""
     if forecasts is None:
         return None
@@ -152,6 +163,7 @@ def _entries(forecasts: dict[str, HorizonForecast] | None) -> list[dict[str, flo
             "volatility_bps": one.volatility_bps,
             **msgspec.structs.asdict(one.quantiles_bps),
             "spike_level_bps": one.spike_level_bps,
+            "spike_probability": one.spike_probability,
         }
         for name, one in forecasts.items()
     ]

@@ -5,6 +5,7 @@ from volatility.streaming.ingest import last_records, market_from, run, source_o
 from volatility.streaming.models import Models
 from volatility.streaming.score import GROUP, Scorer
 from volatility.streaming.sources.venues import VENUES
+from volatility.streaming.together import Together
 from volatility.streaming.topics import CAPTURED
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "Models",
     "Rotation",
     "Scorer",
+    "Together",
     "capture_topic",
     "last_records",
     "market_from",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Thread
 
 from volatility import registry
@@ -18,11 +18,17 @@ REFRESH_SECONDS = 2.0
 
 @dataclass(frozen=True)
 class Model:
-    """Represent a bundle in the variant to use, with its registered name and version."""
+    """Represent a bundle in the variant to use, with its registered name and version.
+
+    ``registered`` has the registry's description of the serving model, and ``reason`` says why a
+    variant other than ``ml`` serves, if so.
+    """
 
     name: str
     version: str
     bundle: Bundle
+    registered: registry.RegisteredModel | None = None
+    reason: str | None = None
 
 
 class Models:
@@ -68,7 +74,8 @@ class Models:
 
     @staticmethod
     def _load(choice: registry.Choice) -> tuple[Model, ...]:
-        first = _model(registry.load(choice))
+        found = registry.load(choice)
+        first = replace(_model(found), registered=found, reason=choice.reason)
         logger.info("scoring with version %s as %s", first.version, first.bundle.variant)
         if choice.challenger is None:
             return (first,)

@@ -53,7 +53,7 @@ from volatility.streaming.log import (
     was_deleted,
 )
 from volatility.streaming.models import Model, Models
-from volatility.units import SECOND, Floats
+from volatility.units import SECOND, Bools, Floats
 
 logger = logging.getLogger(__name__)
 
@@ -135,6 +135,7 @@ class _Scored(NamedTuple):
     model: Model
     forecasts: Forecasts
     levels_bps: Sequence[Sequence[float]]
+    strange: Bools  # bool[n]: outside the range of the training data
 
     @classmethod
     def of(cls, model: Model, values: Floats, symbols: list[str]) -> _Scored:
@@ -142,7 +143,8 @@ class _Scored(NamedTuple):
         places = model.bundle.places(symbols)
         levels = model.bundle.specification.spike_levels_bps
         forecasts = model.bundle.forecast(values, places)
-        return cls(model, forecasts, [levels[place] for place in places.tolist()])
+        strange = model.bundle.out_of_distribution(values)
+        return cls(model, forecasts, [levels[place] for place in places.tolist()], strange)
 
     def prediction(self, place: int, row: FeatureRow, said_at: int) -> Prediction:
         """Return one row's prediction."""
@@ -158,6 +160,7 @@ class _Scored(NamedTuple):
                     float(made.volatility_bps[place, h]),
                     Quantiles(*made.quantiles_bps[place, h].tolist()),
                     self.levels_bps[place][h],
+                    float(made.exceedance[place, h]),
                 )
                 for h, horizon in enumerate(bundle.specification.horizons)
             },
@@ -168,6 +171,7 @@ class _Scored(NamedTuple):
             model_version=self.model.version,
             model_variant=bundle.variant,
             said_at=said_at,
+            out_of_distribution=bool(self.strange[place]),
         )
 
 

@@ -15,6 +15,7 @@ from volatility.streaming.log.interface import (
     was_deleted,
 )
 from volatility.streaming.log.kafka_log import KafkaLog
+from volatility.streaming.log.local_log import LocalLog
 from volatility.streaming.log.partitioning import partition_of
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "DeniedError",
     "EventLog",
     "KafkaLog",
+    "LocalLog",
     "LogError",
     "Message",
     "Reader",

@@ -1,4 +1,4 @@
-"""Implement the event log in memory, for unit tests and the demo.
+"""Implement the event log in memory, for unit tests, and as the base of ``LocalLog``.
 
 It behaves like ``KafkaLog``, down to the partition of a key and the steps of a rebalance;
 ``pause`` simulates an unavailable broker.
@@ -28,10 +28,32 @@ MAX_PENDING = 500_000
 Headers = Sequence[tuple[str, bytes]]
 
 
+class _Partition(list[Message]):
+    """Represent the records of a partition that are still retained: from offset ``start`` on."""
+
+    start = 0
+
+    @property
+    def end(self) -> int:
+        return self.start + len(self)
+
+    def read(self, offset: int, most: int) -> list[Message]:
+        first = offset - self.start
+        return self[first : first + most]
+
+    def at(self, time_ns: int) -> int:
+        return self.start + bisect_left(self, time_ns, key=lambda message: message.time_ns)
+
+    def trim(self, offset: int) -> None:
+        """Drop the records before an offset."""
+        del self[: max(offset - self.start, 0)]
+        self.start = max(offset, self.start)
+
+
 class _Topic:
-    def __init__(self, partitions: int) -> None:
-        self.id = uuid.uuid4().hex
-        self.records: list[list[Message]] = [[] for _ in range(partitions)]
+    def __init__(self, partitions: int, topic_id: str = "") -> None:
+        self.id = topic_id or uuid.uuid4().hex
+        self.records = [_Partition() for _ in range(partitions)]
         self.next_without_key = 0
 
 
@@ -80,7 +102,7 @@ class MemoryLog:
         self._denied: set[str] = set()
 
     def create(self, topic: str, partitions: int, *, forever: bool = False) -> None:  # noqa: ARG002
-        """Create a topic if it does not exist; nothing is ever deleted from it."""
+        """Create a topic if it does not exist."""
         with self._changed:
             self._topics.setdefault(topic, _Topic(partitions))
             self._move_all()
@@ -91,7 +113,7 @@ class MemoryLog:
         with self._changed:
             if partitions <= len(found.records):
                 return
-            found.records += [[] for _ in range(partitions - len(found.records))]
+            found.records += [_Partition() for _ in range(partitions - len(found.records))]
             for (name, _), group in self._groups.items():
                 if name == topic:
                     group.change()
@@ -130,21 +152,19 @@ class MemoryLog:
             return tuple(range(len(found.records))) if found else ()
 
     def start_offsets(self, topic: str) -> dict[int, int]:
-        """Return the first offset still retained, by partition: always 0."""
-        return dict.fromkeys(range(len(self._topic(topic).records)), 0)
+        """Return the first offset still retained, by partition."""
+        with self._changed:
+            return {part: kept.start for part, kept in enumerate(self._topic(topic).records)}
 
     def end_offsets(self, topic: str) -> dict[int, int]:
         """Return the offset of the next record to be appended, by partition."""
         with self._changed:
-            return {part: len(kept) for part, kept in enumerate(self._topic(topic).records)}
+            return {part: kept.end for part, kept in enumerate(self._topic(topic).records)}
 
     def offsets_at(self, topic: str, time_ns: int) -> dict[int, int]:
         """Return, by partition, the first offset appended at or after a time, or the end offset."""
         with self._changed:
-            return {
-                part: bisect_left(kept, time_ns, key=lambda message: message.time_ns)
-                for part, kept in enumerate(self._topic(topic).records)
-            }
+            return {part: kept.at(time_ns) for part, kept in enumerate(self._topic(topic).records)}
 
     def writer(self) -> MemoryWriter:
         """Open a writer."""
@@ -187,35 +207,45 @@ class MemoryLog:
         if self._paused:
             return
         left: deque[_Waiting] = deque()
-        for waiting in writer._queue:
+        while writer._queue:
+            waiting = writer._queue[0]
             if waiting.topic in self._denied:
                 writer._denied = DeniedError(
                     f"this log denies access: topic `{waiting.topic}`; allow this user to write"
                 )
+                writer._queue.clear()
                 left.clear()
                 break
             topic = self._topics.get(waiting.topic)
             if topic is None:
                 left.append(waiting)
-            else:
-                self._append(topic, waiting)
-        writer._queue = left
+            elif not self._append(topic, waiting):
+                break
+            writer._queue.popleft()
+        writer._queue.extendleft(reversed(left))
         self._changed.notify_all()
 
-    def _append(self, topic: _Topic, waiting: _Waiting) -> None:
+    def _append(self, topic: _Topic, waiting: _Waiting) -> bool:
+        """Append a record; return False if it cannot be stored for now."""
         count = len(topic.records)
         if waiting.key is None:
             partition = topic.next_without_key % count
             topic.next_without_key += 1
         else:
             partition = partition_of(waiting.key, count)
-        kept = topic.records[partition]
+        part = topic.records[partition]
         now_ns = self._clock()
-        if kept:
-            now_ns = max(now_ns, kept[-1].time_ns)  # hide clock steps backwards
-        kept.append(
-            Message(partition, len(kept), now_ns, waiting.key, waiting.value, waiting.headers)
-        )
+        if part:
+            now_ns = max(now_ns, part[-1].time_ns)  # hide clock steps backwards
+        message = Message(partition, part.end, now_ns, waiting.key, waiting.value, waiting.headers)
+        if not self._store(waiting.topic, message):
+            return False
+        part.append(message)
+        return True
+
+    def _store(self, topic: str, message: Message) -> bool:  # noqa: ARG002
+        """Store a record outside this process, before anyone can read it; here: nowhere."""
+        return True
 
 
 class MemoryWriter:
@@ -347,12 +377,12 @@ class MemoryReader:
         for i in range(len(partitions)):
             partition = partitions[(i + self._turn) % len(partitions)]
             position, kept = self._positions[partition], topic.records[partition]
-            if not 0 <= position <= len(kept):
+            if not kept.start <= position <= kept.end:
                 raise LogError(
                     f"topic `{self._topic}` has no record at the requested offsets "
                     f"{self._positions}: they were deleted or never written"
                 )
-            part = kept[position : position + max_records - len(found)]
+            part = kept.read(position, max_records - len(found))
             self._positions[partition] = position + len(part)
             found += part
         return found

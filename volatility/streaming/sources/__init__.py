@@ -20,6 +20,7 @@ from volatility.streaming.sources.events import (
 from volatility.streaming.sources.feed import GAP_REASONS
 from volatility.streaming.sources.merge import merge
 from volatility.streaming.sources.replay import MAX_EVENTS, replay, simulated, when_due
+from volatility.streaming.sources.resumed import resumed
 from volatility.streaming.sources.websocket import Timing, live
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "live",
     "merge",
     "replay",
+    "resumed",
     "simulated",
     "when_due",
 ]
