@@ -15,7 +15,8 @@ from typing import Any
 from tests.brokers import RunningBroker
 from tests.chaos import kills, market
 from tests.chaos.place import clear
-from tests.chaos.processes import Child, capture, load
+from tests.chaos.processes import Child, capture, load, running
+from tests.waiting import until
 from volatility.lake.lake import Lake
 from volatility.records import PREDICTION_SCHEMA
 from volatility.streaming.capture import capture_topic
@@ -108,6 +109,10 @@ def storm(broker: RunningBroker, folder: Path, count: int, seed: int) -> dict[st
         ]
         for slot in slots:
             stack.callback(slot.end)
+        # The first child waits for the imports of all, and would be killed amid them.
+        with running(folder / "first.txt", slots[0].work) as first:
+            until(lambda: kills.total(log) > 0, "the first ticks")
+            first.stop()
         began = time.monotonic()
         while sum(counts.values()) < count:
             for slot in slots:

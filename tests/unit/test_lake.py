@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -507,3 +508,17 @@ def test_a_void_that_would_change_nothing_is_an_error(lake, symbol, start, stop,
     with pytest.raises((LakeError, ValueError), match=message):
         lake.void(symbol, start, stop, "typo")
     assert lake.gaps() == []
+
+
+def test_a_gap_that_did_not_fit_on_the_disk_is_not_taken_for_recorded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A disk that fills up amid a line takes part of it, without an error."""
+    lake, whole = Lake(tmp_path), os.write
+    lake.record_gap("BTC-USD", 1, 2, "first")
+    monkeypatch.setattr(os, "write", lambda handle, line: whole(handle, line[:10]))
+    with pytest.raises(LakeError, match="free some space"):
+        lake.record_gap("BTC-USD", 3, 4, "second")
+    monkeypatch.undo()
+    lake.record_gap("BTC-USD", 3, 4, "second")
+    assert [gap.reason for gap in lake.gaps()] == ["first", "second"]

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from pathlib import Path
@@ -60,7 +61,8 @@ def append(path: Path, gap: Gap) -> None:
             size = os.fstat(handle).st_size
             if size and os.pread(handle, 1, size - 1) != b"\n":
                 line = b"\n" + line  # do not append to a line that a crash left incomplete
-            os.write(handle, line)
+            if os.write(handle, line) < len(line):  # the disk was full amid the line
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             os.fsync(handle)
         finally:
             os.close(handle)

@@ -511,7 +511,7 @@ def _rules(models: Sequence[Model]) -> Features:
 
 def _rewritten(partition: int, last: int, what: str) -> RewrittenError:
     return RewrittenError(
-        f"ticks partition {partition} was scored through {last}, but the log {what}: the broker "
-        "has lost records that it had acknowledged; what to do is in docs/runbook.md, section "
-        "LogRewritten"
+        f"ticks partition {partition} was scored through offset {last}, but the log {what}: the "
+        "broker has lost records that it had acknowledged; what to do is in docs/runbook.md, "
+        "section LogRewritten"
     )
