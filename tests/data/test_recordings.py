@@ -9,9 +9,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from volatility.features import build_features
 from volatility.lake.importing import import_files
 from volatility.lake.lake import Lake
 from volatility.records.tick import REASONS
+from volatility.settings import Features
 
 MINUTE_NS = 60_000_000_000
 
@@ -125,3 +127,24 @@ def test_every_file_at_once_and_again(recordings, lake):
     assert (again.rows, len(again.skipped)) == (0, 6)
     assert lake.digest() == before
     assert len(lake.gaps()) == 35
+
+
+def test_everything_there_is_imported_with_no_option_and_features_are_built_of_it(
+    recordings, lake, tmp_path
+):
+    report = import_files([recordings / "**"], lake, progress=False)
+    assert report.rows == 110_581 + 2_016 + 3_108 + 210 + 107 + 1 + 2_518_248
+    assert report.rejected == {REASONS[3]: 1}  # `ticker_batch` is documented without a quote
+    venues = {symbol for symbol in lake.symbols() if "." in symbol}
+    assert venues == {
+        "BTC-JPY.BITFLYER",
+        "BTC-KRW.BITHUMB",
+        "BTC-KRW.UPBIT",
+        "BTC-USD.CHAINLINK",
+        "BTC-USD.STANDX",
+        "XBT-USD.BITMEX",
+    }
+    built = build_features(lake, tmp_path / "features", Features(), progress=False)
+    assert built["rows"] > 1_000_000
+    # 15 minutes are in two of the recordings, as messages and as a table, and are read once.
+    assert len(column(lake, "BTC-USD", "time")) == 110_581 + 73 + 25

@@ -97,7 +97,10 @@ def import_files(
                         except UnknownContentError as error:
                             aside.append((member, str(error)))
                         except (RecordingError, OSError) as error:
-                            failures.append(f"{member.name} {error}")
+                            if member.place.suffix.lower() in DOCUMENTS:
+                                aside.append((member, str(error)))
+                            else:
+                                failures.append(f"{member.name} {error}")
             except (RecordingError, OSError) as error:
                 failures.append(f"{entry.name} {error}")
             bar.update(before + length - bar.n)

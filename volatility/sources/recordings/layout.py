@@ -28,7 +28,8 @@ class Layout(msgspec.Struct, frozen=True):
         Name of a known export; empty for others.
     kind : {"quotes", "trades"}
     columns : dict of str to str
-        Column by field; ``date`` is one that ``time`` continues.
+        Column by field; ``date`` is one that ``time`` continues, ``quote`` the second half of a
+        symbol.
     units : dict of str to str
         Units that the user gave.
     symbol, venue : str
@@ -103,6 +104,11 @@ def resolve(
     if kind == "trades":
         for field, more in TRADE_NAMES.items():
             finder.find(field, more)
+    pair = [
+        next((n for n in names if key(n) in (k, f"{k}currency")), "") for k in ("base", "quote")
+    ]
+    if "symbol" not in columns and "symbol" not in constants and all(pair):
+        columns["symbol"], columns["quote"] = pair
     if "time" not in columns and "received" in columns:
         columns["time"] = columns["received"]
     if "time" not in columns:

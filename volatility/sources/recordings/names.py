@@ -37,22 +37,22 @@ NAMES: dict[str, tuple[str, ...]] = {
     ),
     "bid": (
         "bid", "bestbid", "bidprice", "bestbidprice", "bidpx", "bestbidpx", "bid1price", "bid1",
-        "bidpx00", "bids0price", "bidprice0", "bidprice1", "bid0price", "bidp", "b",
+        "bidpx00", "bids0price", "bidprice0", "bidprice1", "bid0price", "bidp", "bp", "b",
     ),
     "ask": (
         "ask", "bestask", "askprice", "bestaskprice", "askpx", "bestaskpx", "ask1price", "ask1",
-        "askpx00", "asks0price", "askprice0", "askprice1", "ask0price", "askp", "offer",
+        "askpx00", "asks0price", "askprice0", "askprice1", "ask0price", "askp", "ap", "offer",
         "bestoffer", "offerprice", "a",
     ),
     "bid_size": (
         "bidsize", "bestbidsize", "bidqty", "bestbidqty", "bidquantity", "bestbidquantity",
         "bidamount", "bestbidamount", "bidvolume", "bidsz", "bidsz00", "bids0amount", "bids0size",
-        "bidsize0", "bidsize1", "bid1size", "bid1qty", "bidvol", "B",
+        "bidsize0", "bidsize1", "bid1size", "bid1qty", "bidvol", "bs", "B",
     ),
     "ask_size": (
         "asksize", "bestasksize", "askqty", "bestaskqty", "askquantity", "bestaskquantity",
         "askamount", "bestaskamount", "askvolume", "asksz", "asksz00", "asks0amount", "asks0size",
-        "asksize0", "asksize1", "ask1size", "ask1qty", "askvol", "A",
+        "asksize0", "asksize1", "ask1size", "ask1qty", "askvol", "as", "A",
     ),
     "size": ("size", "lastsize", "lastqty", "lastsz", "lasttradesize", "tradesize"),
     "side": (

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from volatility.records import TickError, normalise
 from volatility.sources.recordings.names import CANDLE, NAMES
-from volatility.sources.recordings.places import key
+from volatility.sources.recordings.places import key, symbol_in
 from volatility.sources.recordings.times import instant
 
 MAX_DEPTH = 8
@@ -170,6 +171,12 @@ def _is_record(keys: set[str]) -> bool:
     return bool(keys & _PRICES) and bool(keys & (_SYMBOLS | _TIMES))
 
 
+def is_quote(record: dict[str, Any]) -> bool:
+    """Return whether a record has a bid and an ask."""
+    keys = {key(name) for name in record}
+    return bool(keys & set(NAMES["bid"])) and bool(keys & set(NAMES["ask"]))
+
+
 def _is_pair(name: str) -> bool:
     try:
         return "-" in normalise(name).symbol and len(name) <= 16 and "_" not in name
@@ -187,6 +194,11 @@ def _context(wrapper: dict[str, Any]) -> dict[str, Any]:
         for name, value in wrapper.items():
             if isinstance(value, str) and len(value) <= 40 and key(name) in NAMES[field]:
                 found.setdefault(field, value)
+    for name in ("channel", "stream", "topic"):
+        value = wrapper.get(name)
+        named = symbol_in(Path(value.replace("/", "-"))) if isinstance(value, str) else None
+        if named is not None:
+            found.setdefault("symbol", named.symbol)
     return found
 
 

@@ -12,17 +12,23 @@ import numpy as np
 import pyarrow as pa
 
 from volatility.records import COINBASE
-from volatility.sources.recordings.chunks import Chunk, Resolve, UnknownContentError
+from volatility.sources.recordings.chunks import (
+    Chunk,
+    Rejected,
+    Resolve,
+    UnknownContentError,
+)
 from volatility.sources.recordings.delimited import named_by_shape
 from volatility.sources.recordings.layout import Layout
 from volatility.sources.recordings.layout import resolve as resolve_layout
 from volatility.sources.recordings.mapping import Mapping
-from volatility.sources.recordings.nested import records
+from volatility.sources.recordings.nested import is_quote, records
 from volatility.sources.recordings.opening import Entry, opened
 from volatility.sources.recordings.rows import Rows
 from volatility.sources.recordings.values import TooLongError, values
 
 SAMPLE_RECORDS = 1000
+NOT_JSON = "not JSON"
 UNUSED = "record without a price"
 
 # Coinbase reports the maker's side, and a tick has the taker's.
@@ -96,6 +102,8 @@ def _prepared(
         # Beside records with names, lists are something else, such as levels of a book.
         waiting[:] = [(number, row) for number, row in waiting if "1" not in row]
     sample = [row for _, row in waiting if "" not in row]
+    # Where quotes and trades alternate, the quotes count.
+    sample = [row for row in sample if is_quote(row)] or sample
     names = list(dict.fromkeys(name for row in sample for name in row))
     if not names:
         raise UnknownContentError("contains no market data that is understood")
@@ -132,9 +140,12 @@ def _chunk(waiting: Sequence[tuple[int, _Row]], layout: Layout, rows: Rows, shar
         rows.ignored[UNUSED] += len(waiting) - len(used)
         rows.ignored += Counter()  # drop a count of zero
         waiting = used
+    torn = [Rejected(number, NOT_JSON, row[""]) for number, row in waiting if "" in row]
+    waiting = [(number, row) for number, row in waiting if "" not in row]
     batch = _batch([row for _, row in waiting], names)
     positions = np.array([number for number, _ in waiting], dtype=np.int64)
-    return rows.chunk(batch, share, positions)
+    chunk = rows.chunk(batch, share, positions)
+    return msgspec.structs.replace(chunk, rejected=[*chunk.rejected, *torn]) if torn else chunk
 
 
 def _batch(rows: Sequence[_Row], names: Sequence[str]) -> pa.RecordBatch:

@@ -211,7 +211,11 @@ class Rows:
         rows, layout = batch.num_rows, self._layout
         names = venues = None
         if "symbol" in layout.columns and not layout.symbol:
-            names = _encoded(batch.column(layout.columns["symbol"]))
+            column = batch.column(layout.columns["symbol"])
+            if "quote" in layout.columns:
+                quote = convert.texts(batch.column(layout.columns["quote"]))
+                column = pc.binary_join_element_wise(convert.texts(column), quote, "-")
+            names = _encoded(column)
         if "venue" in layout.columns:
             venues = _encoded(batch.column(layout.columns["venue"]))
         if names is None and venues is None:
