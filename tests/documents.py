@@ -144,7 +144,6 @@ HELD: dict[str, str] = {
     "volatility fetch tardis --symbol BTC-USD --from 2025-10-01 --to 2025-12-01": (
         "tests/unit/test_fetch.py::test_the_command_says_what_it_did"
     ),
-    "make study-public": LOOKED_UP,  # it needs the internet
     # `tests/compose/run` runs it on a real Docker engine, outside `make test`.
     "docker compose up -d --build": "tests/compose/check.py::start",
 }
