@@ -22,7 +22,7 @@ endif
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-fast coverage lint hooks docs wheel stack-test chaos fuzz bench bench-streaming bench-serving bench-noise bench-gate study study-public load serve kafka kafka-stop prefect flows prometheus lock clean
+.PHONY: help install demo test test-fast coverage lint hooks docs wheel stack-test chaos fuzz bench bench-streaming bench-serving bench-noise bench-gate bench-import study study-public load serve kafka kafka-stop prefect flows prometheus lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-15s %s\n", $$1, $$2 }' Makefile
@@ -85,6 +85,9 @@ bench-serving: .venv/.dev ## measure the service beside the usual design and hel
 
 bench-gate: .venv/.dev ## simulate the promotion gate: null recipes, recipes with skill, lost skill (1 min)
 	$(BIN)/python -m benchmarks.gate $(ARGS)
+
+bench-import: .venv/.dev ## measure the import of Parquet and CSV beside pandas and Polars (2 min)
+	$(BIN)/python -m benchmarks.importing $(ARGS)
 
 study: .venv/.dev ## study the forecasts on the recordings of ../shared/data (20 min)
 	OMP_NUM_THREADS=1 $(BIN)/python -m benchmarks.prediction.study $(ARGS)

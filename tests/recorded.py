@@ -232,6 +232,20 @@ CASES: tuple[Case, ...] = (
         "configuration: {}\nwss://ws-feed.exchange.coinbase.com <-> 1767571200.0\n"
         + "".join(f"{1767571200 + i}.3: {json.dumps(exchange(i))}\n" for i in (0, 1)),
     ),
+    trades(
+        "matches.ndjson",
+        lines(lambda i: {"type": "match", "trade_id": 9 + i, "maker_order_id": "m", "taker_order_id": "t", "side": ("sell", "buy")[i], "size": str(TRADED[i][2]), "price": str(TRADED[i][1]), "product_id": "BTC-USD", "sequence": i, "time": ISO[i]}) + json.dumps({"type": "l2update", "product_id": "BTC-USD", "time": ISO[0], "changes": [["buy", "1", "2"]]}),
+        says="Coinbase trades",
+    ),
+    trades(
+        "market_trades.ndjson",
+        lines(lambda i: {"channel": "market_trades", "timestamp": ISO[i], "sequence_num": i, "events": [{"type": "update", "trades": [{"trade_id": str(9 + i), "product_id": "BTC-USD", "price": str(TRADED[i][1]), "size": str(TRADED[i][2]), "side": ("SELL", "BUY")[i], "time": ISO[i]}]}]}),
+    ),
+    quotes("log.txt", "".join(f"2026-01-05 00:00:0{i + 1},123 INFO feed: {json.dumps(exchange(i))}\n" for i in (0, 1))),
+    quotes("keyed.txt", "".join(f"BTC-USD\t{json.dumps(advanced(i))}\n" for i in (0, 1))),
+    quotes("wrapped.csv", "received,message\n" + "".join('{},"{}"\n'.format(ISO[i], json.dumps(exchange(i)).replace('"', '""')) for i in (0, 1))),
+    quotes("wrapped.parquet", parquet({"at": [MS, MS + 1000], "value": [json.dumps(advanced(i)) for i in (0, 1)]})),
+    quotes("wrapped.arrow", arrow({"at": [MS, MS + 1000], "value": [json.dumps(exchange(i)).encode() for i in (0, 1)]})),
     # Flat records in JSON
     quotes("own.ndjson", flat("symbol time bid ask price", lambda ms: ms * 1_000_000)),
     quotes("flat.ndjson", flat("product_id timestamp best_bid best_ask price", lambda ms: ISO[ms > MS])),

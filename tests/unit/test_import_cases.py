@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
 import math
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -214,6 +218,92 @@ def test_a_folder_of_raw_captures_is_imported_by_content(tmp_path):
     report = import_files([folder], Lake(tmp_path / "lake"))
     assert (report.rows, report.rejected) == (1, {})
     assert seconds(tmp_path / "lake") == [0.3]
+
+
+def test_a_folder_of_one_message_per_file_is_one_recording_in_time_order(tmp_path):
+    folder = tmp_path / "messages"
+    folder.mkdir()
+    for i in range(60):
+        record = {"pair": "BTC/USD", "ts": NOON // SECOND + i, "bid": 99, "ask": 101}
+        name = f"{hashlib.sha256(str(i).encode()).hexdigest()}.json"
+        (folder / name).write_text(json.dumps(record, indent=2 if i % 3 else None))
+    lake = Lake(tmp_path / "lake")
+    report = import_files([folder], lake)
+    assert (report.rows, report.parts) == (60, 1)
+    assert seconds(lake.root) == list(range(60))
+    assert len(import_files([folder], lake).skipped) == 1
+
+
+@pytest.mark.parametrize(
+    ("wrapper", "arrival"),
+    [
+        ({"ingest_time": "2026-01-05T00:00:07.5Z", "product_id": "BTC-USD", "payload": 0}, 7.5),
+        ({"ts": NOON / SECOND + 8.6, "pair": "BTC-USD", "raw": "text"}, 8.6),
+        ({"recv_ns": NOON + 9, "m": 0, "receive_time": NOON + 9 * SECOND}, 9.0),
+        ({"a": {"b": [0]}, "when": NOON // 1_000_000 + 250}, 0.25),
+    ],
+)
+def test_the_receive_time_is_that_of_the_wrapper(tmp_path, wrapper, arrival):
+    message = {"type": "ticker", "product_id": "BTC-USD", "time": "2026-01-05T00:00:01Z"}
+    message |= {"price": "100", "best_bid": "99", "best_ask": "101"}
+
+    def filled(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: filled(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [filled(one) for one in value]
+        return json.dumps(message) if value == "text" else message if value == 0 else value
+
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps(filled(wrapper)) + "\n")
+    lake = Lake(tmp_path / "lake")
+    assert import_files([path], lake).rows == 1
+    (batch,) = lake.scan("BTC-USD", ["received"])
+    assert batch[0].cast(pa.int64())[0].as_py() == pytest.approx(NOON + arrival * SECOND, abs=300)
+
+
+def test_the_same_content_compressed_or_in_an_archive_is_known(tmp_path):
+    path = parquet(tmp_path / "a.parquet", columns())
+    lake = Lake(tmp_path / "lake")
+    import_files([path], lake)
+    (tmp_path / "a.parquet.gz").write_bytes(gzip.compress(path.read_bytes()))
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "inner.parquet")
+    report = import_files([tmp_path / "a.zip", tmp_path / "a.parquet.gz"], lake)
+    assert (report.rows, len(report.skipped)) == (0, 2)
+
+
+def test_a_pattern_and_standard_input_name_recordings(tmp_path):
+    for i in range(2):
+        parquet(tmp_path / f"deep/er/{i}.parquet", columns(first=20 * i))
+    result = run(tmp_path / "lake", tmp_path / "**/*.parquet")
+    assert "40 records" in result.output
+    text = "symbol,time,bid,ask\n" + "".join(f"ETH-USD,{NOON + i},9,11\n" for i in range(3))
+    arguments = ["import", "-", "--lake", str(tmp_path / "lake")]
+    result = CliRunner().invoke(main, arguments, input=text.encode())
+    assert result.exit_code == 0, result.output
+    assert Lake(tmp_path / "lake").rows("ETH-USD") == 3
+
+
+def test_a_dry_run_shows_ticks_and_rejected_rows_and_writes_nothing(tmp_path):
+    table = columns(bid=[-1.0, *[59_000.0] * 19])
+    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", table), "--dry-run")
+    assert result.exit_code == 0
+    assert "bid=bid, ask=ask; time in nanoseconds" in result.output
+    assert "2026-01-05 00:00:01" in result.output
+    assert "19 valid rows, 1 rejected (5.00%)" in result.output
+    assert "rejected 1: price, bid or ask is not positive" in result.output
+    assert not (tmp_path / "lake").exists()
+
+
+def test_trades_are_a_kind_of_their_own_that_features_refuse(tmp_path):
+    table = columns(bid=None, ask=None)
+    result = run(tmp_path / "lake", parquet(tmp_path / "a.parquet", table))
+    assert "20 of the records are trades without quotes" in result.output
+    arguments = ["features", "--lake", str(tmp_path / "lake")]
+    refused = CliRunner().invoke(main, [*arguments, "--features", str(tmp_path / "features")])
+    assert refused.exit_code == 1
+    assert "has only trades of BTC-USD, and features need quotes" in refused.output
 
 
 @pytest.mark.parametrize(

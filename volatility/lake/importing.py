@@ -18,7 +18,7 @@ from tqdm import tqdm
 from volatility.lake.imported import ImportingError, ImportReport
 from volatility.lake.lake import Lake
 from volatility.lake.merging import IMPORTED
-from volatility.lake.ordering import by_time
+from volatility.lake.ordering import Gathered, by_time
 from volatility.lake.rejects import collecting
 from volatility.lake.tally import Tally
 from volatility.lake.trades import trades_of
@@ -159,11 +159,13 @@ class _Job:
             return ImportReport(previews=(tally.preview(entry.name),))
         lake.drop(topic)
         with lake.stage(topic, 0) as stage, collecting(kept) as rejects:
+            gathered = Gathered(stage)
             for chunk in chunks:
-                stage.append(tally.add(chunk))
+                gathered.append(tally.add(chunk))
                 for rejected in chunk.rejected:
                     rejects.write(msgspec.json.encode(rejected) + b"\n")
                 bar.update(max(0, before + int(chunk.share * size) - bar.n))
+            gathered.flush()
             _require(tally)
             if tally.order.broken and not ordered:
                 raise _Unordered

@@ -1,4 +1,4 @@
-"""Bring a recording that is not in time order into it, with little memory for each row."""
+"""Bring the rows of a recording into pieces of one size and, where needed, into time order."""
 
 from __future__ import annotations
 
@@ -10,12 +10,38 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from volatility.lake.parts import Stage
 from volatility.sources import Chunk
 from volatility.units import SECOND, Integers
 
 LATE_NS = 60 * SECOND  # a row so far behind an earlier one is not just a slow message
 LATE_SHARE = 0.01
 SLICE_ROWS = 131_072
+
+
+class Gathered:
+    """Hand rows on in pieces of one size, so that the lake does not depend on a file's batches."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._waiting: list[pa.Table] = []
+        self._rows = 0
+
+    def append(self, table: pa.Table) -> None:
+        """Add rows."""
+        self._waiting.append(table)
+        self._rows += table.num_rows
+        while self._rows >= SLICE_ROWS:
+            whole = pa.concat_tables(self._waiting)
+            self._stage.append(whole.slice(0, SLICE_ROWS).combine_chunks())
+            self._waiting = [whole.slice(SLICE_ROWS)]
+            self._rows -= SLICE_ROWS
+
+    def flush(self) -> None:
+        """Hand on what is left."""
+        if self._rows:
+            self._stage.append(pa.concat_tables(self._waiting).combine_chunks())
+        self._waiting, self._rows = [], 0
 
 
 class Order:

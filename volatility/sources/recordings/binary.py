@@ -19,6 +19,7 @@ from volatility.sources.recordings.places import key
 from volatility.sources.recordings.rows import Rows
 
 _ARROW, _PARQUET, _STREAM, _FEATHER = b"ARROW1", b"PAR1", b"\xff\xff\xff\xff", b"FEA1"
+REPEATED = ("symbol", "venue", "side", "recording", "time_kind")
 _METADATA = (b"instrument_id", b"symbol")
 
 
@@ -60,6 +61,11 @@ def _parquet(
         layout = _layout(schema, _sample(file, schema), entry, mapping)
         wanted = _wanted(layout, schema)
         rows, done = Rows(layout, resolve, form), 0
+    # Texts that repeat are cheaper as a dictionary.
+    repeated = [layout.columns[name] for name in REPEATED if name in layout.columns]
+    with pq.ParquetFile(
+        entry.path, pre_buffer=False, buffer_size=1 << 20, read_dictionary=repeated
+    ) as file:
         for batch in file.iter_batches(chunk_rows, columns=wanted, use_threads=True):
             done += batch.num_rows
             yield rows.chunk(batch, done / total)

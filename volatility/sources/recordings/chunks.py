@@ -31,6 +31,10 @@ class UnknownContentError(RecordingError):
     """Nothing in a file looks like market data."""
 
 
+class MessagesInsideError(RecordingError):
+    """The rows of a table are wrappers: a column contains JSON."""
+
+
 class Rejected(msgspec.Struct, frozen=True):
     """Represent an entry that is not a valid tick: line or row (from 1), reason, original text."""
 

@@ -9,8 +9,8 @@ import msgspec
 import pyarrow as pa
 
 from volatility.records import Named, TickError, normalise
-from volatility.sources.recordings.chunks import REQUIRED, Kind, RecordingError
-from volatility.sources.recordings.columns import plain, texts
+from volatility.sources.recordings.chunks import REQUIRED, Kind, MessagesInsideError, RecordingError
+from volatility.sources.recordings.columns import is_text, plain, texts
 from volatility.sources.recordings.mapping import Mapping
 from volatility.sources.recordings.names import CANDLE, KNOWN, NAMES, SIDES, TRADE_NAMES, Known
 from volatility.sources.recordings.places import key, symbol_in
@@ -97,6 +97,8 @@ def resolve(
     candle = set(CANDLE) <= {key(name) for name in names}
     if candle and "price" not in columns:
         finder.find("price", ("close",))
+    if not mapping.columns and not {"bid", "ask"} <= columns.keys() and _wraps(sample):
+        raise MessagesInsideError("has a column of JSON without a message that is understood")
     kind = _kind(names, columns)
     if kind == "trades":
         for field, more in TRADE_NAMES.items():
@@ -123,6 +125,16 @@ def resolve(
         own=all(columns.get(field) == field for field in REQUIRED),
         candle=candle,
     )
+
+
+def _wraps(sample: pa.RecordBatch) -> bool:
+    """Return whether a column contains JSON objects as text."""
+    for column in map(plain, sample.columns):
+        if is_text(column):
+            values = [value for value in column.to_pylist() if value]
+            if values and all(value.lstrip().startswith("{") for value in values):
+                return True
+    return False
 
 
 def _fits(known: Known, names: Sequence[str]) -> bool:

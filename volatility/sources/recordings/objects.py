@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from typing import Any
@@ -10,6 +11,7 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
+from volatility.records import COINBASE
 from volatility.sources.recordings.chunks import Chunk, Resolve, UnknownContentError
 from volatility.sources.recordings.delimited import named_by_shape
 from volatility.sources.recordings.layout import Layout
@@ -23,14 +25,17 @@ from volatility.sources.recordings.values import TooLongError, values
 SAMPLE_RECORDS = 1000
 UNUSED = "record without a price"
 
+# Coinbase reports the maker's side, and a tick has the taker's.
+MAKER_SIDES = {"buy": "sell", "sell": "buy"}
+
 _decoder = msgspec.json.Decoder(float_hook=Decimal)
 _Row = dict[str, Any]
 
 
 def read_objects(
-    entry: Entry, resolve: Resolve, mapping: Mapping, chunk_rows: int
+    entry: Entry, resolve: Resolve, mapping: Mapping, chunk_rows: int, *, matches: bool = False
 ) -> Iterator[Chunk]:
-    """Read flat records.
+    """Read flat records, or with ``matches`` the trades in messages of Coinbase.
 
     Raises
     ------
@@ -39,7 +44,7 @@ def read_objects(
     RecordingError
     """
     with opened(entry.path) as stream:
-        found = _found(stream.file)
+        found = _found(stream.file, matches)
         waiting: list[tuple[int, _Row]] = []
         rows: Rows | None = None
         layout: Layout | None = None
@@ -48,7 +53,7 @@ def read_objects(
                 waiting.append(item)
                 if len(waiting) >= (SAMPLE_RECORDS if rows is None else chunk_rows):
                     if rows is None or layout is None:
-                        layout, rows = _prepared(waiting, entry, resolve, mapping)
+                        layout, rows = _prepared(waiting, entry, resolve, mapping, matches)
                         continue
                     yield _chunk(waiting, layout, rows, stream.share())
                     waiting = []
@@ -57,12 +62,12 @@ def read_objects(
         if rows is None or layout is None:
             if not waiting:
                 raise UnknownContentError("contains JSON, but no market data that is understood")
-            layout, rows = _prepared(waiting, entry, resolve, mapping)
+            layout, rows = _prepared(waiting, entry, resolve, mapping, matches)
         if waiting:
             yield _chunk(waiting, layout, rows, 1.0)
 
 
-def _found(stream: Any) -> Iterator[tuple[int, _Row]]:
+def _found(stream: Any, matches: bool) -> Iterator[tuple[int, _Row]]:
     for number, text in values(stream):
         if not text:
             continue
@@ -72,12 +77,24 @@ def _found(stream: Any) -> Iterator[tuple[int, _Row]]:
             yield number, {"": text.decode(errors="replace")}
             continue
         for record in records(value):
-            yield number, record
+            if not matches or _is_trade(record):
+                yield number, record
+
+
+def _is_trade(record: _Row) -> bool:
+    return "trade_id" in record and record.get("type") != "ticker"
 
 
 def _prepared(
-    waiting: Sequence[tuple[int, _Row]], entry: Entry, resolve: Resolve, mapping: Mapping
+    waiting: list[tuple[int, _Row]],
+    entry: Entry,
+    resolve: Resolve,
+    mapping: Mapping,
+    matches: bool,
 ) -> tuple[Layout, Rows]:
+    if any("1" not in row and "" not in row for _, row in waiting):
+        # Beside records with names, lists are something else, such as levels of a book.
+        waiting[:] = [(number, row) for number, row in waiting if "1" not in row]
     sample = [row for _, row in waiting if "" not in row]
     names = list(dict.fromkeys(name for row in sample for name in row))
     if not names:
@@ -93,6 +110,10 @@ def _prepared(
         names = [places.get(name, name) for name in names]
     batch = _batch(sample, names)
     layout = resolve_layout(names, batch, entry.place, mapping)
+    if matches:
+        layout = msgspec.structs.replace(
+            layout, title="Coinbase trades", venue=COINBASE, sides=MAKER_SIDES
+        )
     return layout, Rows(layout, resolve, "JSON")
 
 
@@ -109,7 +130,7 @@ def _chunk(waiting: Sequence[tuple[int, _Row]], layout: Layout, rows: Rows, shar
     if not layout.own:
         used = [(n, row) for n, row in waiting if "" in row or any(p in row for p in prices)]
         rows.ignored[UNUSED] += len(waiting) - len(used)
-        rows.ignored += type(rows.ignored)()
+        rows.ignored += Counter()  # drop a count of zero
         waiting = used
     batch = _batch([row for _, row in waiting], names)
     positions = np.array([number for number, _ in waiting], dtype=np.int64)

@@ -24,6 +24,10 @@ from volatility.sources.recordings.chunks import RecordingError
 
 STDIN = Path("-")
 HEAD_BYTES = 1 << 18
+# A folder with so many files of at most this size holds one message per file.
+FEWEST_MESSAGES = 50
+MESSAGE_BYTES = 16_384
+BLOCK_FILES = 1000
 
 _MAGIC = {
     b"\x1f\x8b": "gzip",
@@ -47,12 +51,15 @@ class Entry(msgspec.Struct, frozen=True):
         Where folder names and file name come from.
     listed : bool
         Whether it was found in a folder or archive, rather than named.
+    bundle : tuple of Path
+        Files of one message each, which are read as one recording.
     """
 
     path: Path
     name: str
     place: Path
     listed: bool = False
+    bundle: tuple[Path, ...] = ()
 
 
 class Stream(NamedTuple):
@@ -70,15 +77,15 @@ def find(paths: Sequence[Path]) -> tuple[list[Entry], list[Path]]:
         if path == STDIN:
             found[path] = Entry(path, "standard input", path)
         elif path.is_dir():
-            for file in _inside(path):
-                found.setdefault(file, Entry(file, str(file), file, listed=True))
+            for listed in _bundled(_inside(path)):
+                found.setdefault(listed.path, listed)
         elif path.exists():
             found[path] = Entry(path, str(path), path)
         elif matched := _matched(path):
             for one in matched:
                 files = _inside(one) if one.is_dir() else [one]
-                for file in files:
-                    found.setdefault(file, Entry(file, str(file), file, listed=True))
+                for listed in _bundled(files):
+                    found.setdefault(listed.path, listed)
         else:
             missing.append(path)
     return list(found.values()), missing
@@ -101,6 +108,31 @@ def _inside(folder: Path) -> list[Path]:
     return [folder / file for file in sorted(seen)]
 
 
+def _bundled(files: Sequence[Path]) -> list[Entry]:
+    """Gather files of a single JSON message, many in a folder, in blocks.
+
+    A block that is full stays the same when files with later names are added.
+    """
+    by_folder: dict[Path, list[Path]] = {}
+    for file in files:
+        if file.stat().st_size <= MESSAGE_BYTES and _starts_json(file):
+            by_folder.setdefault(file.parent, []).append(file)
+    many = {folder: small for folder, small in by_folder.items() if len(small) >= FEWEST_MESSAGES}
+    gathered = {file for small in many.values() for file in small}
+    entries = [Entry(f, str(f), f, listed=True) for f in files if f not in gathered]
+    for folder, small in many.items():
+        for first in range(0, len(small), BLOCK_FILES):
+            block = small[first : first + BLOCK_FILES]
+            name = f"{folder} ({len(block)} files from {block[0].name})"
+            entries.append(Entry(block[0], name, block[0], listed=True, bundle=tuple(block)))
+    return entries
+
+
+def _starts_json(file: Path) -> bool:
+    with file.open("rb") as opened_file:
+        return opened_file.read(64).lstrip()[:1] in {b"{", b"["}
+
+
 @contextmanager
 def members(entry: Entry) -> Iterator[Iterator[Entry]]:
     """Open an archive or standard input: each member as a temporary file, one at a time."""
@@ -114,9 +146,20 @@ def _members(entry: Entry, scratch: Path) -> Iterator[Entry]:
             shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
         yield from _members(Entry(scratch, entry.name, entry.place), scratch.with_name("inner"))
         return
+    if entry.bundle:
+        with scratch.open("wb") as file:
+            for path in entry.bundle:
+                file.write(_one_line(path.read_bytes()) + b"\n")
+        yield Entry(scratch, entry.name, entry.place, listed=True)
+        return
     kind = archive(entry.path)
     if kind is None:
-        yield entry
+        if not _wrapped(entry.path):
+            yield entry
+            return
+        with scratch.open("wb") as file, opened(entry.path) as stream:
+            shutil.copyfileobj(stream.file, file, 1 << 20)
+        yield Entry(scratch, entry.name, entry.place, entry.listed)
         return
     try:
         for name, source in _zipped(entry.path) if kind == "zip" else _tarred(entry.path):
@@ -128,6 +171,16 @@ def _members(entry: Entry, scratch: Path) -> Iterator[Entry]:
             yield Entry(scratch, f"{entry.name}/{name}", entry.place.parent / name, listed=True)
     except (zipfile.BadZipFile, tarfile.TarError, EOFError, NotImplementedError) as error:
         raise RecordingError(f"is a damaged archive ({error}); obtain it again") from error
+
+
+def _one_line(content: bytes) -> bytes:
+    lines = content.strip().split(b"\n")
+    if len(lines) > 1 and not lines[1].lstrip().startswith(b"{"):  # pretty-printed
+        try:
+            return msgspec.json.format(content, indent=-1)
+        except msgspec.DecodeError:
+            return content.replace(b"\n", b" ")
+    return content.strip()
 
 
 def _zipped(path: Path) -> Iterator[tuple[str, Any]]:
@@ -146,6 +199,14 @@ def _tarred(path: Path) -> Iterator[tuple[str, Any]]:
             source = archived.extractfile(info) if info.isfile() else None
             if source is not None:
                 yield info.name, source
+
+
+def _wrapped(path: Path) -> bool:
+    """Return whether a compressed file contains one that can only be read from a plain file."""
+    try:
+        return bool(_compression(path)) and head(path, 8).startswith((b"PAR1", b"ARROW1"))
+    except (OSError, pa.ArrowException, EOFError, lzma.LZMAError):
+        return False  # the reader says what is wrong
 
 
 def archive(path: Path) -> str | None:

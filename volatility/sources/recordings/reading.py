@@ -18,6 +18,7 @@ from volatility.sources.recordings.chunks import (
     CHUNK_ROWS,
     EXAMPLES,
     Chunk,
+    MessagesInsideError,
     RecordingError,
     Rejected,
     Resolve,
@@ -28,13 +29,19 @@ from volatility.sources.recordings.delimited import read_delimited
 from volatility.sources.recordings.mapping import Mapping
 from volatility.sources.recordings.objects import read_objects
 from volatility.sources.recordings.opening import Entry, head
+from volatility.sources.recordings.spooled import as_lines
 from volatility.sources.recordings.wire import WireError, WireReader
 
 _JSON = re.compile(
     rb"\s*(?:[\[{]|[<>=]\s+[\[{]|\d{1,19}(?:\.\d+)?: [\[{]|(?:wss?|https?)://\S+ <|"
-    rb"configuration: )"
+    rb"configuration: |[^{\"']{1,200}\{\"[^\"].*\}$)"
 )
 _LOOK_LINES = 50
+TRADES = frozenset({"match", "last_match", "market_trades"})
+
+
+class _TradesOnly(Exception):  # noqa: N818  not an error: the file is read again
+    """Messages contain trades and no ticker."""
 
 
 def read(path: Path, chunk_rows: int = CHUNK_ROWS) -> Iterator[Chunk]:
@@ -69,10 +76,14 @@ def read_entry(
         if entry.path.stat().st_size == 0:
             raise RecordingError("is empty")
         form = form_of(entry.path)
-        if form:
-            yield from read_binary(entry, form, resolve, mapping, chunk_rows)
-        else:
-            yield from _read_text(entry, resolve, mapping, chunk_rows)
+        try:
+            if form:
+                yield from read_binary(entry, form, resolve, mapping, chunk_rows)
+            else:
+                yield from _read_text(entry, resolve, mapping, chunk_rows)
+        except MessagesInsideError:
+            with as_lines(entry, form) as inner:
+                yield from _read_text(inner, resolve, mapping, chunk_rows)
     except (pa.ArrowException, OSError, EOFError, lzma.LZMAError) as error:
         text = " ".join(str(getattr(error, "strerror", "") or error).split())[:120]
         if isinstance(error, OSError) and error.errno:
@@ -96,6 +107,9 @@ def _read_text(
     if not mapping.columns:
         try:
             yield from _read_wire(entry, resolve, chunk_rows)
+            return
+        except _TradesOnly:
+            yield from read_objects(entry, resolve, mapping, chunk_rows, matches=True)
             return
         except UnknownContentError:
             pass
@@ -134,6 +148,8 @@ def _read_wire(entry: Entry, resolve: Resolve, chunk_rows: int) -> Iterator[Chun
             if len(records) + len(rejected) >= chunk_rows:
                 yield chunk()
                 records, offsets, run, rejected = [], [], [], []
+        if not offset and not reader.documented and TRADES & reader.ignored.keys():
+            raise _TradesOnly
         yield chunk()
     except WireError as error:
         kind = RecordingError if "truncated" in str(error) else UnknownContentError

@@ -150,12 +150,17 @@ class Rows:
 
     def _price(self, batch: pa.RecordBatch, field: str) -> pa.Array:
         column = batch.column(self._layout.columns[field])
+        if pa.types.is_float64(column.type):
+            return column
         values = convert.numbers(column, self._layout.scale)
         return pa.array(values, mask=~convert.valid(column))
 
     def _size(self, batch: pa.RecordBatch, field: str) -> pa.Array:
         column = batch.column(self._layout.columns[field])
         values = convert.numbers(column)
+        plain = pa.types.is_float64(column.type) and not column.null_count
+        if plain and len(values) and values.min() >= 0 and values.max() < np.inf:
+            return column
         with np.errstate(invalid="ignore"):
             fits = np.isfinite(values) & (values >= 0)
         self._unfit[field] += int(
@@ -217,7 +222,10 @@ class Rows:
         name_codes, name_texts = names or (np.zeros(rows, np.int64), [layout.symbol])
         venue_codes, venue_texts = venues or (np.zeros(rows, np.int64), [layout.venue])
         both = name_codes * len(venue_texts) + venue_codes
-        pairs, codes = np.unique(both, return_inverse=True)
+        if len(both) and not np.any(both != both[0]):
+            pairs, codes = both[:1], np.zeros(rows, np.int64)
+        else:
+            pairs, codes = np.unique(both, return_inverse=True)
         found = [
             self._known(name_texts[pair // len(venue_texts)], venue_texts[pair % len(venue_texts)])
             for pair in pairs.tolist()
@@ -254,7 +262,7 @@ class Rows:
         )
         lines = [f"{self._form}, {self._layout.described()}" + (f"; {forms}" if forms else "")]
         if self._layout.kind == "quotes" and "price" not in self._layout.columns:
-            lines.append("no price of a trade: the midprice stands for it")
+            lines.append("no price of a trade: the midprice takes its place")
         lines += [
             f"{count} values of {field} are not {OPTIONAL[field]} and are left out"
             for field, count in sorted(self._unfit.items())
@@ -271,8 +279,14 @@ def _floats(column: pa.Array) -> npt.NDArray[np.float64]:
 
 
 def _encoded(column: pa.Array) -> tuple[Integers, list[str]]:
-    encoded = pc.fill_null(convert.texts(column), "").dictionary_encode()
+    encoded = column
+    if not pa.types.is_dictionary(column.type) or column.null_count or not _plain_text(column):
+        encoded = pc.fill_null(convert.texts(column), "").dictionary_encode()
     return encoded.indices.to_numpy().astype(np.int64), encoded.dictionary.to_pylist()
+
+
+def _plain_text(column: pa.DictionaryArray) -> bool:
+    return pa.types.is_string(column.dictionary.type) and not column.dictionary.null_count
 
 
 def _raw(batch: pa.RecordBatch, rows: Integers, layout: Layout) -> list[str]:

@@ -34,6 +34,7 @@ MAX_UNKNOWN_LINES = 1000  # after this many lines without a message, give up on 
 
 _ARRIVAL = re.compile(rb"(\d{1,12}(?:\.\d+)?): (\{.*)", re.DOTALL)
 _ADDRESS = re.compile(rb"(?:wss?|https?)://\S+ (<->|<-|->) |configuration: ")
+_PREFIXED = re.compile(rb"([^{\"']{1,200})(\{\".*\})", re.DOTALL)  # a log's time, a key and a tab
 _MARKED = re.compile(rb"([<>=])(?:\s+(\{.*)?)?$", re.DOTALL)
 
 
@@ -165,6 +166,13 @@ class WireReader:
                 if address[1] == b"<->":
                     self._connect()
                 self.ignored["recorder's note"] += 1
+            elif prefixed := _PREFIXED.fullmatch(line):
+                arrived = _time_in(prefixed[1].decode(errors="replace"))
+                for place, found in self._unwrap(number, prefixed[2]):
+                    if isinstance(found, tuple) and found[1] is None:
+                        yield place, (found[0], arrived)
+                    else:
+                        yield place, found
             elif line:
                 yield number, Rejection(NOT_A_MESSAGE, line.decode(errors="replace"))
         if marked and marked[0] != b">":
@@ -213,3 +221,13 @@ class WireReader:
                 f"is truncated or corrupt ({' '.join(str(error).split())[:120]}); decompress "
                 "the readable part into a plain file and import that"
             ) from error
+
+
+def _time_in(prefix: str) -> int | None:
+    """Return the time at the start of a line of a log; None if there is none."""
+    words = prefix.replace("[", " ").replace("]", " ").replace(",", ".").split()
+    for one, two in zip(words, [*words[1:], ""], strict=True):
+        found = instant(f"{one} {two}") or instant(one.rstrip(":"))
+        if found is not None:
+            return found
+    return None
