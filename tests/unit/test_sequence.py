@@ -280,6 +280,28 @@ def test_a_step_of_the_trades_is_a_gap_of_that_product():
     assert (trades.statistics.lost_messages, trades.statistics.duplicates) == (2, 1)
 
 
+def test_a_restarted_counter_hides_no_trade():
+    trades = Trades()
+    trades.trade(500, 0)
+    assert kinds(trades.trade(3, 1)) == [Tick]
+    assert kinds(trades.trade(4, 2)) == [Tick]
+    assert trades.trade(4, 2) == []
+    gap, _ = trades.trade(6, 4)
+    assert gap == Gap(BTC, trades.at(2), trades.at(4), "lost trades", {"lost": 1})
+
+
+def test_an_absurd_step_of_the_trades_ends_the_connection():
+    trades = Trades()
+    trades.trade(5, 0)
+    (rejected,) = trades.trade(6 + MAX_LOST + 1, 1)
+    assert rejected.reason == "sequence number is absurd"
+    assert (trades.feed.fault or ("",))[0] == "untrusted"
+    trades.feed.connected(START, "untrusted")
+    events = trades.trade(6 + MAX_LOST + 1, 2)  # of another connection any number may come
+    assert kinds(events)[-1] == Tick
+    assert trades.feed.fault is None
+
+
 def test_a_heartbeat_names_a_trade_that_never_came():
     trades = Trades()
     trades.trade(5, 0)
