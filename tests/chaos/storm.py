@@ -110,7 +110,7 @@ def storm(broker: RunningBroker, folder: Path, count: int, seed: int) -> dict[st
         for slot in slots:
             stack.callback(slot.end)
         # The first child waits for the imports of all, and would be killed amid them.
-        with running(folder / "first.txt", slots[0].work) as first:
+        with running(folder / "first.txt", partial(slots[0].work)) as first:
             until(lambda: kills.total(log) > 0, "the first ticks")
             first.stop()
         began = time.monotonic()

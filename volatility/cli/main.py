@@ -33,9 +33,18 @@ class Time(click.ParamType):
             self.fail(f"{value!r} is not a time; use 2026-01-05T10:00 or nanoseconds", param, ctx)
 
 
+class Pattern(click.Path):
+    """Convert a path that exists, a pattern of paths, or ``-``."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the path; a missing one is wrong usage, a pattern that matches nothing is not."""
+        self.exists = not set(str(value)) & set("*?[")
+        return super().convert(value, param, ctx)
+
+
 TIME = Time()
 FOLDER = click.Path(file_okay=False, path_type=Path)
-PATTERN = click.Path(path_type=Path, allow_dash=True)
+PATTERN = Pattern(path_type=Path, allow_dash=True)
 ANY = click.Path(exists=True, path_type=Path)
 
 LAKE = click.option("--lake", type=FOLDER, default="data/ticks", show_default=True)
