@@ -19,23 +19,18 @@ from __future__ import annotations
 
 import logging
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from threading import Thread
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 
-from volatility.features import INDEX, FeatureEngine, FeatureRow, is_warm
-from volatility.models import Forecasts
+from volatility.features import FeatureEngine, FeatureRow, is_warm
 from volatility.records import (
     Heartbeat,
-    HorizonForecast,
     Prediction,
-    Quantiles,
     TickError,
     decode,
 )
@@ -53,7 +48,9 @@ from volatility.streaming.log import (
     was_deleted,
 )
 from volatility.streaming.models import Model, Models
-from volatility.units import SECOND, Bools, Floats
+from volatility.streaming.partition import Partition
+from volatility.streaming.scored import Scored
+from volatility.units import SECOND
 
 logger = logging.getLogger(__name__)
 
@@ -63,116 +60,18 @@ POLL_SECONDS = 0.05
 FLUSH_SECONDS = 30.0
 LAG_SECONDS = 2.0  # between two measurements of the lag
 TAIL_RECORDS = 1_000  # read back from the end of predictions, to find the last one
-MIDPRICE = INDEX["midprice"]
 
 _encoder = msgspec.json.Encoder()
 _decoder = msgspec.json.Decoder(Prediction)
-Key = tuple[str, int, str]  # symbol, step, version
-
-
-@dataclass
-class _Partition:
-    """Represent one partition's feature state and its progress.
-
-    ``offsets`` lists, by symbol, (second, first offset) of the records that windows still need.
-    ``short`` says that the log no longer has some of them, ``moved`` whose older ones are on
-    another partition; ``first`` is the first time of each symbol [ns].
-    """
-
-    engine: FeatureEngine
-    generation: str
-    closed: int = -1
-    emitted: set[Key] = field(default_factory=set)
-    offsets: dict[str, deque[tuple[int, int]]] = field(default_factory=dict)
-    late: dict[str, int] = field(default_factory=dict)
-    short: bool = False
-    moved: set[str] = field(default_factory=set)
-    first: dict[str, int] = field(default_factory=dict)
-
-    def whole(self, row: FeatureRow, memory_seconds: int) -> bool:
-        """Return whether a row's windows are as long as they are in the lake."""
-        whole = not self.short and row.symbol not in self.moved
-        return whole or row.time - self.first[row.symbol] >= memory_seconds * SECOND
-
-    def remember(self, symbol: str, time_ns: int, offset: int, memory_seconds: int) -> None:
-        """Record where a second of a symbol starts; drop seconds older than the memory."""
-        second = time_ns // SECOND
-        self.first.setdefault(symbol, time_ns)
-        known = self.offsets.setdefault(symbol, deque())
-        if known and second <= known[-1][0]:
-            return
-        known.append((second, offset))
-        # Keep one second more than the memory: a step's second started before the step.
-        while known[0][0] < second - memory_seconds - 1:
-            known.popleft()
-
-    def resume(self, memory_seconds: int) -> int:
-        """Return the first offset that any symbol's windows still need.
-
-        A symbol that has been silent for longer than the memory needs nothing: its windows are
-        empty whether they are replayed or not.
-        """
-        newest = max(known[-1][0] for known in self.offsets.values())
-        return min(
-            known[0][1]
-            for known in self.offsets.values()
-            if known[-1][0] >= newest - memory_seconds - 1
-        )
 
 
 class _Closed(NamedTuple):
     """Represent a row, the record that closed its step, and where a successor would start."""
 
-    part: _Partition
+    part: Partition
     message: Message
     row: FeatureRow
     resume: int
-
-
-class _Scored(NamedTuple):
-    """Represent a model's forecasts for rows, and the spike levels of their symbols [bps]."""
-
-    model: Model
-    forecasts: Forecasts
-    levels_bps: Sequence[Sequence[float]]
-    strange: Bools  # bool[n]: outside the range of the training data
-
-    @classmethod
-    def of(cls, model: Model, values: Floats, symbols: list[str]) -> _Scored:
-        """Forecast float64[n, features] rows of n symbols."""
-        places = model.bundle.places(symbols)
-        levels = model.bundle.specification.spike_levels_bps
-        forecasts = model.bundle.forecast(values, places)
-        strange = model.bundle.out_of_distribution(values)
-        return cls(model, forecasts, [levels[place] for place in places.tolist()], strange)
-
-    def prediction(self, place: int, row: FeatureRow, said_at: int) -> Prediction:
-        """Return one row's prediction."""
-        bundle, made = self.model.bundle, self.forecasts
-        score, threshold = float(made.exceedance[place, 0]), bundle.threshold
-        midprice = float(row.values[MIDPRICE])
-        return Prediction(
-            symbol=row.symbol,
-            time=row.time,
-            midprice=None if np.isnan(midprice) else midprice,
-            forecasts={
-                f"{horizon}s": HorizonForecast(
-                    float(made.volatility_bps[place, h]),
-                    Quantiles(*made.quantiles_bps[place, h].tolist()),
-                    self.levels_bps[place][h],
-                    float(made.exceedance[place, h]),
-                )
-                for h, horizon in enumerate(bundle.specification.horizons)
-            },
-            score=score,
-            threshold=threshold,
-            spike=score >= threshold,
-            model_name=self.model.name,
-            model_version=self.model.version,
-            model_variant=bundle.variant,
-            said_at=said_at,
-            out_of_distribution=bool(self.strange[place]),
-        )
 
 
 class Scorer:
@@ -190,7 +89,7 @@ class Scorer:
         FeatureEngine(self._rules).update(Heartbeat("A", 0))  # compile before the stream waits
         self._group = group
         self._shown: tuple[Model, ...] = ()  # in the metrics
-        self._partitions: dict[int, _Partition] = {}
+        self._partitions: dict[int, Partition] = {}
         self._layout = Layout(log)
         self._lagging: set[int] = set()  # partitions whose lag is reported
         self._writer = log.writer()
@@ -310,7 +209,7 @@ class Scorer:
             self._measure(messages, rows)
         return made
 
-    def _skip(self, part: _Partition, message: Message, symbol: str) -> None:
+    def _skip(self, part: Partition, message: Message, symbol: str) -> None:
         """Count a record that is not on its symbol's partition; capture keeps it.
 
         This is not a fault if it was sent before partitions were added.
@@ -319,7 +218,7 @@ class Scorer:
         if new and not self._layout.owns(message.partition, symbol, message.time_ns):
             metrics.misplaced_ticks.inc()
 
-    def _meet(self, part: _Partition, message: Message, symbol: str) -> None:
+    def _meet(self, part: Partition, message: Message, symbol: str) -> None:
         """Notice a symbol's first record, and whether older ones are on another partition."""
         memory = self._rules.memory_seconds
         if message.time_ns >= self._layout.moved(message.partition, symbol) + memory * SECOND:
@@ -369,7 +268,7 @@ class Scorer:
             return 0
         values = np.array([closed.row.values for closed in warm])
         symbols = [closed.row.symbol for closed in warm]
-        scored = [_Scored.of(model, values, symbols) for model in models]
+        scored = [Scored.of(model, values, symbols) for model in models]
         said_at = time.time_ns()
         made = 0
         newest: dict[str, Prediction] = {}
@@ -430,7 +329,7 @@ class Scorer:
             self._fit_predictions()
         starts, ends = self._log.start_offsets(TICKS), self._log.end_offsets(TICKS)
         for partition in partitions:
-            part = _Partition(FeatureEngine(self._rules), generation)
+            part = Partition(FeatureEngine(self._rules), generation)
             needed, kept = 0, starts.get(partition, 0)
             last = self._last(partition)
             headers = dict(last[-1].headers) if last else {}
