@@ -387,7 +387,6 @@ def test_a_folder_without_recordings_is_said(lake, tmp_path):
 
 def test_another_lake_can_be_imported(lake, tmp_path):
     import_files([write(tmp_path / "a.parquet", price=[100.0, math.nan, 100.0])], lake)
-    lake.record_gap("BTC-USD", 1, 2, "silence")
     other = Lake(tmp_path / "other")
     assert import_files([lake.root], other).rows == 2
     assert seconds(other) == seconds(lake)

@@ -24,6 +24,7 @@ from volatility.sources.recordings.chunks import RecordingError
 
 STDIN = Path("-")
 HEAD_BYTES = 1 << 18
+LAKE_FILES = ("market.json", "gaps.jsonl", "symbols.json")
 # A folder with so many files of at most this size holds one message per file.
 FEWEST_MESSAGES = 50
 MESSAGE_BYTES = 16_384
@@ -103,7 +104,7 @@ def _inside(folder: Path) -> list[Path]:
     """List the files of a folder without hidden ones; of a lake, the parts alone."""
     inside = (file.relative_to(folder) for file in folder.rglob("*") if file.is_file())
     seen = [file for file in inside if not any(part.startswith((".", "_")) for part in file.parts)]
-    if (folder / "market.json").exists() or (folder / "gaps.jsonl").exists():  # another lake
+    if any((folder / name).exists() for name in LAKE_FILES):  # another lake
         seen = [file for file in seen if file.parts[0].startswith("symbol=")]
     return [folder / file for file in sorted(seen)]
 
