@@ -61,7 +61,7 @@ def read(run: OneProcess, found: list[Forecast], stopping: threading.Event) -> N
     with Client(run.url) as client:
         try:
             for forecast in client.stream(SYMBOLS):
-                found.append(forecast)
+                found.append(forecast)  # noqa: PERF402  others read it meanwhile
         except ClientError:
             assert stopping.is_set()
 
