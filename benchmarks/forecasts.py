@@ -53,15 +53,15 @@ START = 1_775_337_180 * SECOND
 SAID_AT = re.compile(rb'"said_at":"[^"]*?(\d\d):(\d\d):(\d\d\.\d+)Z"')
 
 
-def prediction(time_ns: int, said_at: int) -> Prediction:
-    """Return a prediction like those of the scorer."""
-    quantiles = Quantiles(1.2345678901234, 2.4567890123456, 3.6789012345678, 5.31234, 9.2345678901)
+def prediction(time_ns: int, said_at: int, size: float = 1.2345678901234) -> Prediction:
+    """Return a prediction like those of the scorer, of a size [basis points]."""
+    quantiles = Quantiles(*(size * k for k in (0.3, 0.6, 0.9, 1.3, 2.2)))
     return Prediction(
         symbol="BTC-USD",
         time=time_ns,
         midprice=68_000.505,
         forecasts={
-            f"{h}s": HorizonForecast(4.1 * (h / 60) ** 0.5, quantiles, 7.5, 0.0712345)
+            f"{h}s": HorizonForecast(size * (h / 60) ** 0.5, quantiles, 7.5, size / 10.0)
             for h in (60, 300, 900)
         },
         score=0.0712345,
@@ -267,26 +267,28 @@ def newest(data: Path) -> Row:
 
 def history(data: Path) -> Row:
     """Compare the time of a day's history as Arrow."""
-    lake = Lake(data / "predictions", PREDICTION_SCHEMA)
+    lake, random = Lake(data / "predictions", PREDICTION_SCHEMA), np.random.default_rng(7)
     for first in range(0, DAY_SECONDS, 10_800):
         steps = range(first, first + 10_800)
-        said = [prediction(START + n * SECOND, START + n * SECOND + 7) for n in steps]
+        times = [START + n * SECOND for n in steps]
+        sizes = random.gamma(5.0, 0.2, len(times)).tolist()
+        said = [prediction(t, t + 7, size) for t, size in zip(times, sizes, strict=True)]
         lake.write(predictions_to_table(said, 0, list(steps)), "predictions.bench", 0)
-    times: dict[str, list[float]] = {"ours": [], "pyarrow": []}
+    taken: dict[str, list[float]] = {"ours": [], "pyarrow": []}
     url = f"/forecast/history?symbol=BTC-USD&from={START}&format=arrow"
     with serving(ours, data) as port:
         for _ in range(2 * ROUNDS):
             began = time.perf_counter()
             content = httpx.get(f"http://{HOST}:{port}{url}", timeout=60.0).content
             rows = pa.ipc.open_stream(content).read_all().num_rows
-            times["ours"].append(time.perf_counter() - began)
+            taken["ours"].append(time.perf_counter() - began)
             assert rows >= 3 * DAY_SECONDS
             began = time.perf_counter()
             ds.dataset(data / "predictions" / "symbol=BTC-USD", format="parquet").to_table()
-            times["pyarrow"].append(time.perf_counter() - began)
+            taken["pyarrow"].append(time.perf_counter() - began)
     return compare(
-        "a day's history as Arrow, over HTTP", "ms", 1e3 * median(times["ours"]),
-        peer=1e3 * median(times["pyarrow"]), peer_name="pyarrow reading the files",
+        "a day's history as Arrow, over HTTP", "ms", 1e3 * median(taken["ours"]),
+        peer=1e3 * median(taken["pyarrow"]), peer_name="pyarrow reading the files",
         target_ratio=0.5,
     )  # fmt: skip
 

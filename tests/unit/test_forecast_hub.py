@@ -50,6 +50,15 @@ def test_each_reader_gets_its_symbols_in_order() -> None:
     asyncio.run(run())
 
 
+def test_readers_hear_something_while_nothing_is_said() -> None:
+    hub = Hub()
+    reader = hub.join(frozenset({"ETH-USD"}))
+    for number in range(3):
+        hub.publish([told(number)])  # of another symbol
+        hub.beat()
+    assert [piece.events for piece in reader._waiting] == [b": nothing new\n\n"] * 2
+
+
 def test_what_all_read_is_encoded_once() -> None:
     hub = Hub()
     readers = [hub.join(frozenset()) for _ in range(3)]
