@@ -13,10 +13,12 @@ from pathlib import Path
 import pytest
 import uvicorn
 
+from service import logs
 from service.forecasts import hub as hubs
 from service.forecasts.board import Told
 from service.forecasts.hub import Hub
 from service.protocol import protocol
+from service.security import Guard
 from tests.forecasts import START, Stage, steps
 from tests.waiting import until
 from volatility.client import Client
@@ -135,6 +137,29 @@ def test_a_reader_that_does_not_read_is_dropped_with_a_reason(
                 received += deaf.recv(65_536)
             assert hubs.SLOW.encode() in received
             assert len(stage.center.hub) == 1
+
+
+def test_a_refused_socket_is_no_error_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    logs.ignore_refused_sockets()
+    stage = Stage(tmp_path)
+    stage.state.guard = Guard("key")
+    with (
+        served(stage) as url,
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2]))) as refused,
+    ):
+        refused.sendall(
+            b"GET /forecast/ws HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\n"
+            b"upgrade: websocket\r\nsec-websocket-version: 13\r\n"
+            b"sec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        received = b""
+        while part := refused.recv(65_536):
+            received += part
+    assert received.startswith(b"HTTP/1.1 401 ")
+    assert b"the API key is missing or wrong" in received
+    assert "handshake" not in caplog.text
 
 
 def test_a_stop_ends_the_streams(tmp_path: Path) -> None:
