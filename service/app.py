@@ -92,6 +92,7 @@ class VolatilityService:
         memory.bound()
         state.max_connections = connections.affordable(state.settings.serving.max_connections)
         logs.configure()
+        logs.ignore_refused_sockets()
         state.on_answer = metrics.count
         state.on_reject = logs.with_log(metrics.reject)
         ticks.warm_up()

@@ -156,6 +156,7 @@ def _server(settings: Settings, models: Any, center: Any, host: str, port: int) 
     allowed = settings.serving.allowed_origins
     state.origins = Origins(allowed) if allowed else None
     state.max_connections = connections.affordable(settings.serving.max_connections)
+    logs.ignore_refused_sockets()
     state.on_answer, state.on_reject = metrics.count, logs.with_log(metrics.reject)
     state.forecasts = Forecasts(center, state)
     ticks.warm_up()

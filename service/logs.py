@@ -31,6 +31,15 @@ def configure() -> None:
     logging.getLogger().setLevel(logging.INFO)
 
 
+def ignore_refused_sockets() -> None:
+    """Drop the error that uvicorn logs for each WebSocket connection that is refused in order."""
+    logging.getLogger("uvicorn.error").addFilter(_is_no_refused_socket)
+
+
+def _is_no_refused_socket(record: logging.LogRecord) -> bool:
+    return record.msg != "ASGI callable returned without completing handshake."
+
+
 def with_log(count: Callable[[str], None]) -> Callable[[str], None]:
     """Return a function that counts every refused request and logs some of them."""
     second, lines, silent = 0, 0, 0

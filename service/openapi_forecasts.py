@@ -13,9 +13,10 @@ from service.wire import Error
 
 STRING = {"type": "string"}
 SYMBOL = {**STRING, "pattern": "^[A-Z0-9][A-Z0-9._-]{0,31}$"}
-SYMBOLS = {**STRING, "pattern": "^[A-Z0-9][A-Z0-9._-]{0,31}(,[A-Z0-9][A-Z0-9._-]{0,31})*$"}
+SYMBOLS = {**STRING, "pattern": "^[A-Z0-9][A-Z0-9._-]{0,31}(,[A-Z0-9][A-Z0-9._-]{0,31}){0,99}$"}
 HORIZON = {**STRING, "pattern": "^[1-9][0-9]{0,6}s$"}
-HORIZONS = {**STRING, "pattern": "^[1-9][0-9]{0,6}s(,[1-9][0-9]{0,6}s)*$"}
+HORIZONS = {**STRING, "pattern": "^[1-9][0-9]{0,6}s(,[1-9][0-9]{0,6}s){0,99}$"}
+PLACE = {**STRING, "maxLength": 256}
 TIME = {
     "anyOf": [
         {**STRING, "format": "date-time"},
@@ -70,8 +71,8 @@ def paths() -> dict[str, Any]:
             "that is too slow is dropped, after an event `dropped` that says so.",
             [
                 _query("symbol", SYMBOLS, "BTC-USD"),
-                _query("last_event_id", STRING, EVENT["id"]),
-                {**_query("Last-Event-ID", STRING, EVENT["id"]), "in": "header"},
+                _query("last_event_id", PLACE, EVENT["id"]),
+                {**_query("Last-Event-ID", PLACE, EVENT["id"]), "in": "header"},
             ],
             {"text/event-stream": {"schema": STRING, "example": STREAM}},
         ),

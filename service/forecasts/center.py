@@ -23,6 +23,8 @@ from volatility.records import PREDICTION_SCHEMA, Prediction, volatility_of
 from volatility.streaming.log import PREDICTIONS, EventLog, Message
 from volatility.units import DAY_NS
 
+BEAT_SECONDS = 15.0
+
 _decode = msgspec.json.Decoder(Prediction).decode
 
 
@@ -58,6 +60,7 @@ class Center:
         if self._loop is None:
             self._loop = asyncio.get_running_loop()
             self._follow.start()
+            self._beat()
 
     def stop(self) -> None:
         """End the streams and the thread; call from any thread."""
@@ -79,6 +82,11 @@ class Center:
             return list
         tail = history.Tail(self._follow.log, told, self.board.covers)
         return partial(tail.predictions, self.lake, _decode)
+
+    def _beat(self) -> None:
+        assert self._loop is not None
+        self.hub.beat()
+        self._loop.call_later(BEAT_SECONDS, self._beat)
 
     def _begin(self, generation: str, starts: dict[int, int]) -> None:
         self._call(self.board.begin, generation, starts)

@@ -88,9 +88,8 @@ class _Pieces(io.RawIOBase):
 
 _OPEN: dict[str, Callable[[Any], Any]] = {
     "csv": lambda sink: pa_csv.CSVWriter(sink, _plain(SCHEMA)),
-    # Dictionaries of later batches replace those of earlier ones.
     "arrow": lambda sink: pa.ipc.new_stream(
-        sink, SCHEMA, options=pa.ipc.IpcWriteOptions(unify_dictionaries=False)
+        sink, SCHEMA, options=pa.ipc.IpcWriteOptions(compression="lz4")
     ),
     "parquet": lambda sink: pq.ParquetWriter(sink, _plain(SCHEMA), compression="zstd"),
 }

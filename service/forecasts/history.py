@@ -25,7 +25,7 @@ from volatility.records import (
 from volatility.streaming.log import PREDICTIONS, EventLog
 from volatility.units import Integers
 
-BATCH_ROWS = 8_192
+BATCH_ROWS = 32_768
 POLL_RECORDS, POLL_SECONDS = 5_000, 0.2
 COLUMNS = [name for name in PREDICTION_SCHEMA.names if name not in ("partition", "offset")]
 BEFORE_ALL = -(2**63)

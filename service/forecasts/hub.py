@@ -26,6 +26,9 @@ class Piece(NamedTuple):
     messages: tuple[bytes, ...]
 
 
+COMMENT = Piece(b": nothing new\n\n", ())
+
+
 class Subscriber:
     """Hold what one reader has not been sent yet.
 
@@ -38,12 +41,14 @@ class Subscriber:
     def __init__(self, symbols: frozenset[str]) -> None:
         self.symbols = symbols
         self.dropped = ""
+        self.idle = False  # nothing was put since the hub's last beat
         self._waiting: deque[Piece] = deque()
         self._bytes = 0
         self._wake: asyncio.Future[None] | None = None
 
     def put(self, piece: Piece) -> bool:
         """Add a piece; return False if the reader is too slow."""
+        self.idle = False
         self._waiting.append(piece)
         self._bytes += len(piece.events)
         if len(self._waiting) > MOST_WAITING or self._bytes > MOST_BYTES:
@@ -107,6 +112,13 @@ class Hub:
             if piece is not None and not subscriber.put(piece):
                 self.dropped += 1
                 self.leave(subscriber)
+
+    def beat(self) -> None:
+        """Send a comment to who was sent nothing since the last beat, so that nobody leaves."""
+        for subscriber in list(self._subscribers):
+            if subscriber.idle and not subscriber.put(COMMENT):
+                self.leave(subscriber)
+            subscriber.idle = True
 
     def end(self) -> None:
         """End every stream, as the service stops."""

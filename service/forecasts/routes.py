@@ -66,12 +66,12 @@ class Forecasts:
             await self._socket(scope, receive, send)
             return
         try:
-            if scope["path"] == SOCKET:
-                raise RequestError(426, "upgrade", "this route takes WebSocket connections only")
             if scope["method"] not in ("GET", "HEAD"):
                 allow = (b"allow", b"GET, HEAD")
                 await _respond(scope, send, 405, _encode(Error("Method Not Allowed")), JSON, allow)
                 return
+            if scope["path"] == SOCKET:
+                raise RequestError(426, "upgrade", "this route takes WebSocket connections only")
             try:
                 await self._routes[scope["path"]](scope, receive, send)
             except (LakeError, LogError) as error:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import anyio
@@ -14,8 +12,6 @@ from service.forecasts.center import Center
 from service.forecasts.hub import Piece, piece_of
 from service.wire import Error
 
-IDLE_SECONDS = 15.0  # after which a comment keeps the connection open
-UNREAD_SECONDS = 60.0  # that a dropped reader may take to read the reason
 TRY_AGAIN_LATER = 1013  # RFC 6455's registry: the server ends a connection that costs too much
 EVENTS = [
     (b"content-type", b"text/event-stream"),
@@ -23,7 +19,6 @@ EVENTS = [
     (b"x-accel-buffering", b"no"),  # nginx would hold the events back
 ]
 RETRY = b"retry: 1000\n\n"
-COMMENT = b": nothing new\n\n"
 RESET = "not everything since Last-Event-ID is kept here; GET /forecast/history has the rest"
 
 
@@ -50,25 +45,6 @@ def error_body(text: str) -> bytes:
     return msgspec.json.encode(Error(text))
 
 
-async def pieces(
-    center: Center, symbols: frozenset[str], place: str
-) -> AsyncGenerator[tuple[list[Piece], str], None]:
-    """Yield what to send, at least every 15 s, and at the end why the reader was dropped."""
-    subscriber = center.hub.join(symbols)
-    try:
-        yield first_pieces(center, symbols, place), ""
-        while not subscriber.dropped:
-            found: list[Piece] = []
-            with suppress(TimeoutError):
-                async with asyncio.timeout(IDLE_SECONDS):
-                    found = await subscriber.take()
-            if not subscriber.dropped:
-                yield found, ""
-        yield [], subscriber.dropped
-    finally:
-        center.hub.leave(subscriber)
-
-
 async def send_events(
     center: Center, symbols: frozenset[str], place: str, send: Any, receive: Any
 ) -> None:
@@ -76,13 +52,18 @@ async def send_events(
     await send({"type": "http.response.start", "status": 200, "headers": list(EVENTS)})
 
     async def write() -> None:
-        content = RETRY
-        async for found, reason in pieces(center, symbols, place):
-            content += b"".join(piece.events for piece in found)
-            if reason:
-                content += b"event: dropped\ndata: %s\n\n" % error_body(reason)
-            await _body(send, content or COMMENT, more=not reason)
-            content = b""
+        subscriber = center.hub.join(symbols)
+        try:
+            begun = first_pieces(center, symbols, place)
+            content = RETRY + _joined(begun)
+            while not subscriber.dropped:
+                await _body(send, content, more=True)
+                found = await subscriber.take()
+                content = found[0].events if len(found) == 1 else _joined(found)
+            reason = error_body(subscriber.dropped)
+            await _body(send, b"event: dropped\ndata: %s\n\n" % reason, more=False)
+        finally:
+            center.hub.leave(subscriber)
 
     await _until_left(write, receive, "http.disconnect")
 
@@ -95,14 +76,24 @@ async def send_messages(
     await send({"type": "websocket.accept"})
 
     async def write() -> None:
-        async for found, reason in pieces(center, symbols, place):
-            for piece in found:
-                for message in piece.messages:
-                    await send({"type": "websocket.send", "text": message.decode()})
-            if reason:
-                await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
+        subscriber = center.hub.join(symbols)
+        try:
+            found = first_pieces(center, symbols, place)
+            while not subscriber.dropped:
+                for piece in found:
+                    for message in piece.messages:
+                        await send({"type": "websocket.send", "text": message.decode()})
+                found = await subscriber.take()
+            reason = subscriber.dropped
+            await send({"type": "websocket.close", "code": TRY_AGAIN_LATER, "reason": reason})
+        finally:
+            center.hub.leave(subscriber)
 
     await _until_left(write, receive, "websocket.disconnect")
+
+
+def _joined(found: list[Piece]) -> bytes:
+    return b"".join(piece.events for piece in found)
 
 
 async def _body(send: Any, content: bytes, *, more: bool) -> None:
