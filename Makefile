@@ -40,8 +40,8 @@ test: .venv/.dev ## run the tests (ARGS="-k lake" narrows them)
 	$(BIN)/python -m pytest -n logical --dist loadfile --ignore $(APART) $(ARGS) || test $$? = 5
 	$(BIN)/python -m pytest $(APART) $(ARGS) || test $$? = 5
 
-test-fast: .venv/.dev ## run the unit tests only
-	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit $(ARGS)
+test-fast: .venv/.dev ## run the quick unit tests (1 min)
+	$(BIN)/python -m pytest -n logical --dist loadfile -m "not slow" tests/unit $(ARGS)
 
 coverage: .venv/.dev ## measure what the unit tests cover, and fail below the floor of pyproject.toml
 	$(BIN)/python -m pytest -n logical --dist loadfile tests/unit --cov --cov-report=html --cov-report=term:skip-covered $(ARGS)

@@ -46,6 +46,7 @@ def test_a_saved_bundle_loads_as_the_same(folder: Path) -> None:
     assert sorted(path.name for path in folder.iterdir()) == [ARRAYS_FILE, MODEL_FILE]
 
 
+@pytest.mark.slow
 def test_every_forecaster_of_the_leaderboard_is_stored(folder: Path) -> None:
     found = load(folder)
     rows, place = random_rows(50, 3), np.zeros(50, np.int64)
@@ -70,6 +71,7 @@ def test_the_shipped_prior_loads_and_serves_any_symbol() -> None:
     assert ((made.exceedance >= 0.0) & (made.exceedance <= 1.0)).all()
 
 
+@pytest.mark.slow
 def test_a_row_scores_the_same_alone_and_among_others() -> None:
     rows = random_rows(200, 5, missing=0.4)
     place = np.arange(200) % 2
@@ -89,6 +91,7 @@ def test_a_row_scores_the_same_alone_and_among_others() -> None:
 # --- symbols ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_places_of_symbols() -> None:
     one, two = small_bundle(), small_bundle(0, SYMBOLS)
     assert two.places(["ETH-USD", "OTHER", "BTC-USD"]).tolist() == [1, -1, 0]

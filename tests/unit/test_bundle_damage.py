@@ -53,6 +53,7 @@ def test_a_truncated_file_is_refused(folder: Path, name: str) -> None:
         refused(folder)
 
 
+@pytest.mark.slow
 def test_damaged_arrays_are_refused_or_whole(folder: Path) -> None:
     """One byte changed anywhere: the archive's checksums tell, or nothing that counts changed."""
     whole, digest = (folder / ARRAYS_FILE).read_bytes(), load(folder).digest
@@ -106,6 +107,7 @@ def is_another_model(name: str, kind: str, array: np.ndarray) -> bool:
     return kind in ("one short", "nothing") and (name.endswith(".roots") or not array.size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(ARRAYS))
 def test_every_array_damaged_in_every_way_is_refused(name: str) -> None:
     spec = small_bundle().specification
@@ -119,6 +121,7 @@ def test_every_array_damaged_in_every_way_is_refused(name: str) -> None:
             forecasters_from_arrays({**others, name: damaged}, spec.models, 1, 3)
 
 
+@pytest.mark.slow
 def test_damage_in_a_file_is_a_bundle_error_whatever_it_is(folder: Path) -> None:
     """The same through the file: never another exception, one array of each kind."""
     names = ["ml.linear.kinds", "ml.linear.level", "har.law.table", "pooled.columns", "ml.own"]
@@ -146,6 +149,7 @@ def test_quantiles_out_of_order_are_refused() -> None:
         forecasters_from_arrays({**ARRAYS, "har.linear.level": level}, spec.models, 1, 3)
 
 
+@pytest.mark.slow
 def test_random_numbers_in_the_arrays_are_refused_or_forecast() -> None:
     """Whatever is accepted forecasts: no walk leaves its tree, no number is not finite."""
     spec, generator = small_bundle().specification, np.random.default_rng(0)

@@ -158,6 +158,7 @@ def test_some_features_of_other_types_are_enough(tmp_path, transport):
     assert len([request for request in transport.sent if request.method == "POST"]) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("gaps", [False, True])
 def test_ticks_get_the_scores_of_the_batch_path_for_every_warm_step(tmp_path, transport, gaps):
     symbols = {}
@@ -181,6 +182,7 @@ def test_ticks_get_the_scores_of_the_batch_path_for_every_warm_step(tmp_path, tr
     assert all(len(request.content) < 10_000_000 for request in transport.sent)
 
 
+@pytest.mark.slow
 def test_ticks_without_optional_columns_are_scored(tmp_path, transport):
     ticks = pa.Table.from_batches(simulate("BTC-USD", START_NS, 0.3, 1))
     path = tmp_path / "ticks.parquet"
@@ -195,6 +197,7 @@ def test_ticks_without_optional_columns_are_scored(tmp_path, transport):
     assert table.column("score").to_pylist() == scores.tolist()
 
 
+@pytest.mark.slow
 def test_a_busy_symbol_gets_smaller_requests(tmp_path, transport, monkeypatch):
     ticks = pa.Table.from_batches(simulate("BTC-USD", START_NS, 0.8, 1))
     time = ticks.column("time").cast(pa.int64()).to_numpy()
@@ -397,6 +400,7 @@ def test_the_command_is_registered():
     assert points["volatility.commands"]["predict"] == "service.predict:predict"
 
 
+@pytest.mark.slow
 def test_a_heartbeat_closes_the_last_step_and_nothing_is_sent_twice(tmp_path, transport):
     records = random_records(3, 2500)
     last = max(record.time for record in records)

@@ -126,6 +126,7 @@ def held(lake):
 BOUNDS = {"start_ns": NOON + 9 * HOUR, "stop_ns": NOON + 15 * HOUR}
 
 
+@pytest.mark.slow
 @given(lakes(), st.sampled_from([3, 8, 1000]))
 def test_a_scan_gives_the_same_after_compaction(tmp_path_factory, batches, target_rows):
     lake = write(tmp_path_factory.mktemp("lake"), batches)
@@ -142,6 +143,7 @@ def test_a_scan_gives_the_same_after_compaction(tmp_path_factory, batches, targe
         assert compacted(lake, target_rows=target_rows) == Compaction(0, 0)
 
 
+@pytest.mark.slow
 @hypothesis_settings(max_examples=20)
 @given(lakes(), st.sampled_from([6, 1000]))
 def test_a_kill_at_any_instant_loses_and_doubles_nothing(tmp_path_factory, batches, target_rows):
@@ -253,6 +255,7 @@ def test_a_scan_that_is_under_way_goes_on(lake):
         assert pa.Table.from_batches([*batches, *scan]).to_pylist() == before
 
 
+@pytest.mark.slow
 def test_readers_and_capture_notice_nothing(tmp_path):
     """One thread captures, one compacts without pause; what is read is always all there is."""
     lake = Lake(tmp_path)

@@ -56,6 +56,7 @@ def test_the_connections_fit_into_the_files_that_may_be_open(
     assert given == ([] if raised is None else [(raised, hard)])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("bounded", [0, 1])
 def test_more_connections_than_files_do_not_end_the_worker(bounded):
     files = 400

@@ -37,6 +37,7 @@ def test_python_version(version: tuple[int, int], ok: bool) -> None:
     assert doctor.check_python(version).ok is ok
 
 
+@pytest.mark.slow
 def test_packages_within_their_caps() -> None:
     check = doctor.check_packages([Requirement("msgspec>=0.1"), Requirement("pyyaml>=1,<99")])
     assert check.ok, check.detail
@@ -73,6 +74,7 @@ def test_an_import_that_kills_the_interpreter_is_reported(tmp_path: Path, monkey
     assert "crashed" in check.detail
 
 
+@pytest.mark.slow
 def test_the_packages_of_a_correct_installation_pass() -> None:
     check = doctor.check_packages(doctor.requirements())
     assert check.ok, check.detail
@@ -205,6 +207,7 @@ def test_only_a_required_check_fails() -> None:
     assert not doctor.failed([doctor.Check("a", True, "", "")])
 
 
+@pytest.mark.slow
 def test_checks_name_each_thing_once_and_each_has_a_remedy(tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(doctor, "requirements", lambda: [Requirement("msgspec")])

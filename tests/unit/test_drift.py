@@ -70,6 +70,7 @@ def result(sides) -> DriftResult:
     return drift_report(_sample(sides[0]), _sample(sides[1]), Drift())
 
 
+@pytest.mark.slow
 def test_distance_is_wasserstein_in_reference_deviations(sides, result):
     found = {f.feature: f.distance for f in result.per_feature}
     for column in (0, 7, 8, 20):
@@ -146,6 +147,7 @@ def test_page_opens_with_the_summary_and_loads_nothing(result, tmp_path):
     assert not re.search(r"url\(['\"]?https?:", page)
 
 
+@pytest.mark.slow
 def test_rows_after_training_are_compared_with_those_in_it_by_scale_free_inputs():
     frames = [_frame("BTC-USD", 2_000, 1), _frame("ETH-USD", 1_500, 2)]
     for name in ("midprice", "spread", "realised_volatility_900s", "volatility_30s"):
@@ -174,6 +176,7 @@ def test_only_the_newest_hours_after_training_are_current():
     assert reference.stop < current.start
 
 
+@pytest.mark.slow
 def test_inputs_that_the_model_does_not_use_are_named_and_not_compared(tmp_path):
     frame = _frame("BTC-USD", 2_000, 1)
     frame.column("quote_imbalance")[1_001:] += 50.0

@@ -52,6 +52,7 @@ def last_fold() -> Predictions:
     return predictions.take(np.flatnonzero(predictions.fold == 2))
 
 
+@pytest.mark.slow
 def test_the_keys_that_others_read_are_there() -> None:
     found = result()
     assert {
@@ -221,6 +222,7 @@ def test_a_model_like_the_baseline_is_told_apart_by_nothing() -> None:
     assert not block_gains(same, SMALL)[1].any()
 
 
+@pytest.mark.slow
 def test_a_better_model_is_told_apart() -> None:
     predictions = walked().predictions
     best = predictions.said["ml"]
@@ -301,6 +303,7 @@ def test_rows_whose_windows_touch_the_training_rows_are_seen() -> None:
     assert found.tolist() == [0, 5]
 
 
+@pytest.mark.slow
 def test_a_bundle_is_evaluated_on_unseen_rows_alone() -> None:
     found = plain(evaluate_bundle(trained(), dataset(), SMALL))
     later = dataset().time > trained().specification.train_stop + MARGIN * SECOND
@@ -318,6 +321,7 @@ def test_seen_rows_alone_cannot_be_evaluated() -> None:
         evaluate_bundle(trained(), seen, SMALL)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("level", "base_rate"), [(0.0, 1.0), (1e9, 0.0)])
 def test_rows_of_one_kind_are_still_evaluated(level: float, base_rate: float) -> None:
     rows = last_fold()

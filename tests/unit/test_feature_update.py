@@ -78,6 +78,7 @@ actions = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(seed=seeds, cuts=st.lists(st.floats(0.02, 1), min_size=1, max_size=4), between=actions)
 def test_however_the_ticks_come_the_rows_are_those_of_one_build(
@@ -173,6 +174,7 @@ def test_merged_parts_are_the_same_ticks(tmp_path: Path) -> None:
     assert (folder / MANIFEST).read_bytes() == manifest
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("symbol", SYMBOLS)
 def test_features_of_a_voided_period_are_those_without_its_ticks(
     tmp_path: Path, symbol: str
@@ -211,6 +213,7 @@ def test_what_was_filled_in_below_is_built_again_from_its_day_on(tmp_path: Path)
     assert update(lake, folder)["new"] > before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spoil",
     [
@@ -270,6 +273,7 @@ def killing(patch: pytest.MonkeyPatch, steps: int) -> None:
         patch.setattr(module, name, guard(getattr(module, name)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["newer", "older", "rules"])
 def test_a_run_killed_between_any_two_steps_is_put_right_by_the_next(place, change: str) -> None:
     lake, folder, records = place

@@ -81,12 +81,14 @@ def assert_as_slow(records: list[Record], least_rows: int, stride: int = 5) -> N
         assert not (np.abs(a - b) > allowed).any(), feature.name
 
 
+@pytest.mark.slow
 @settings(max_examples=12)
 @given(seeds)
 def test_every_feature_is_what_its_window_says(seed: int) -> None:
     assert_as_slow(random_records(seed, 3000), least_rows=1)
 
 
+@pytest.mark.slow
 def test_every_feature_of_a_market_with_faults_is_what_its_window_says() -> None:
     market = simulate(SYMBOL, START, 2.0, 5, gaps=True, late=True, duplicates=True)
     records = [record for batch in market for record in to_records(batch)]
@@ -250,6 +252,7 @@ def test_a_size_that_is_absent_is_not_zero(given: dict[str, float]) -> None:
 prices = st.floats(math.log(1e-12), math.log(9e11)).map(math.exp)
 
 
+@pytest.mark.slow
 @settings(max_examples=30)
 @given(prices, seeds, st.floats(0.0, 0.5), st.floats(1.0, 9.9))
 def test_extreme_prices_stay_finite(start: float, seed: int, jump: float, width: float) -> None:
@@ -288,6 +291,7 @@ def same_rows(first: list[FeatureRow], second: list[FeatureRow]) -> bool:
     ]
 
 
+@pytest.mark.slow
 @settings(max_examples=20)
 @given(seeds)
 def test_derive_fills_what_the_kernel_would_have_written(seed: int) -> None:
@@ -326,6 +330,7 @@ def test_several_symbols_do_not_mix() -> None:
     assert both.counts("DOGE-USD") == {"late": 0, "duplicates": 0}
 
 
+@pytest.mark.slow
 def test_the_gap_and_coverage_rules_are_settings() -> None:
     rules = Features(gap_seconds=5, min_baseline_seconds=60)
     records = [*walk(1, 100), tick(107.5), beat(110)]

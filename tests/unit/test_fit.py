@@ -93,6 +93,7 @@ def lacking() -> tuple[Dataset, Bundle]:
     return data, fit(data)
 
 
+@pytest.mark.slow
 def test_inputs_that_are_missing_everywhere_or_constant_are_left_out_and_recorded() -> None:
     _, bundle = lacking()
     expected = [name for name in MODEL_INPUTS if name not in (*ABSENT, FLAT)]
@@ -181,6 +182,7 @@ def test_a_symbol_that_never_moves_has_the_level_of_the_others() -> None:
     assert found[1].tolist() == found[0].tolist() == found[2].tolist()
 
 
+@pytest.mark.slow
 def test_a_user_s_level_is_what_a_score_means() -> None:
     data = random_dataset()
     given = msgspec.structs.replace(SETTINGS, forecast=Forecast(spike_levels_bps={"BTC-USD": 0.05}))
@@ -237,6 +239,7 @@ def awkward() -> tuple[Dataset, Bundle]:
     return late, fit(late)
 
 
+@pytest.mark.slow
 def test_awkward_rows_are_trained_on_and_forecast() -> None:
     data, bundle = awkward()
     assert set(data.symbol) == {0, 1}
@@ -256,6 +259,7 @@ def test_gaps_may_leave_a_long_horizon_without_windows() -> None:
         assert h15.tolist() == h5.tolist()
 
 
+@pytest.mark.slow
 def test_other_horizons_take_the_nearest_prior() -> None:
     data = replace(random_dataset(800), horizons=(60, 600, 1800))
     bundle = fit(data, msgspec.structs.replace(SETTINGS, forecast=Forecast((60, 600, 1800))))
@@ -281,6 +285,7 @@ def venues() -> tuple[Dataset, Bundle]:
     return data, fit_prior(data, SETTINGS).bundle
 
 
+@pytest.mark.slow
 def test_a_prior_is_fitted_on_venues_and_knows_none_of_them() -> None:
     data, bundle = venues()
     spec = bundle.specification

@@ -252,6 +252,7 @@ def test_the_leaderboard_s_best_model_stands_first():
     assert rows[2]["PR-AUC"] is None
 
 
+@pytest.mark.slow
 def test_a_busy_machine_has_time_to_start_a_server_for_a_flow():
     said = "get_current_settings().server.ephemeral.startup_timeout_seconds"
     code = f"import pipelines; from prefect.settings import get_current_settings; print({said})"

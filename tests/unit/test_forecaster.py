@@ -85,6 +85,7 @@ def log_by_hand(forecaster: Forecaster, row: np.ndarray, s: int, h: int) -> floa
     return float(np.clip(total, LOWEST, HIGHEST))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SIMPLE))
 def test_a_simple_forecast_is_its_formula(name: str) -> None:
     forecaster, (rows, symbol) = forecasters()[name], some_rows()
@@ -118,6 +119,7 @@ def test_a_row_s_forecast_does_not_depend_on_the_other_rows(name: str) -> None:
     assert backwards.quantiles_bps[::-1].tobytes() == together.quantiles_bps.tobytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_the_parts_of_a_forecast_agree(name: str) -> None:
     forecaster, (rows, symbol) = forecasters()[name], some_rows()
@@ -286,6 +288,7 @@ def test_ml_without_trees_or_own_coefficients_is_the_prior_to_the_bit(level_only
             assert found.tobytes() == expected.tobytes()
 
 
+@pytest.mark.slow
 def test_packed_trees_lie_one_after_the_other() -> None:
     model = with_trees([grown(0), grown(1), grown(2)])
     packed = model.packed

@@ -361,6 +361,7 @@ def test_a_wrong_question_names_the_parameter(client: TestClient, query: str) ->
     assert found["field"] is not None or "UTF-8" in found["error"]
 
 
+@pytest.mark.slow
 @given(data=st.data())
 def test_history_as_of_a_moment_is_what_was_known_then(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -173,6 +173,7 @@ def _imported(room: str) -> set[str]:
     return names - rooms - set(sys.stdlib_module_names)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("room", [*PACKAGES, "benchmarks", "tests"])
 def test_every_package_that_is_imported_is_declared(room: str) -> None:
     declared = [*PROJECT["dependencies"]]

@@ -128,6 +128,7 @@ def test_an_index_that_lost_its_name_is_read_or_explained(tmp_path):
     assert len(result.output.strip().splitlines()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", ["ab", "ba"])
 def test_two_recorders_that_fill_each_other_s_holes_equal_one_whole_recording(tmp_path, order):
     pieces = {

@@ -18,6 +18,7 @@ def stored(lake: Lake, symbol: str, names: tuple[str, ...]) -> list[tuple[object
     return list(zip(times, *(table[name].to_pylist() for name in names), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_a_file_becomes_its_ticks_or_says_why_not(case: Case, tmp_path: Path) -> None:
     path = tmp_path / "in" / case.name

@@ -89,6 +89,7 @@ def test_late_ticks_around_midnight_keep_their_place(lake):
     assert offsets(lake, **bounds) == [0, 1, 2, 3]
 
 
+@pytest.mark.slow
 @given(st.data())
 def test_the_scan_is_arrival_order_however_rows_were_batched(tmp_path_factory, data):
     lake = Lake(tmp_path_factory.mktemp("lake"))

@@ -90,6 +90,7 @@ def of_lake(folder: Path) -> dict[tuple[str, int], float]:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("key", [no_key, by_another_partitioner])
 def test_records_on_another_partition_are_rejected_by_capture_and_score_alike(
     tmp_path: Path, key: Key
@@ -118,6 +119,7 @@ def test_records_on_another_partition_are_rejected_by_capture_and_score_alike(
     assert scored(log) == of_lake(tmp_path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("more", "group"), [(3, None), (6, None), (6, "score")])
 def test_added_partitions_are_followed_and_moved_symbols_wait_for_whole_windows(
     tmp_path: Path, more: int, group: str | None, caplog: pytest.LogCaptureFixture

@@ -42,6 +42,7 @@ def fit(data: Dataset, offset: float = 0.0) -> tuple[Sample, MlFit]:
     return part, fit_ml(part, pooled, OPTIONS)
 
 
+@pytest.mark.slow
 def test_no_trees_are_grown_on_noise() -> None:
     for seed in (0, 1):
         _, found = fit(with_inputs(market(rows=2400, seed=seed), seed))
@@ -49,6 +50,7 @@ def test_no_trees_are_grown_on_noise() -> None:
         assert not found.own.any()
 
 
+@pytest.mark.slow
 def test_trees_are_grown_where_they_are_earned() -> None:
     part, found = fit(hidden(market(rows=2400)))
     assert len(found.trees.roots) in SIZES[1:]
@@ -62,6 +64,7 @@ def test_trees_are_grown_where_they_are_earned() -> None:
     assert mean > 2.0 * error
 
 
+@pytest.mark.slow
 def test_a_symbol_that_trees_do_not_help_goes_without() -> None:
     helped = hidden(market(rows=2400, seed=2))
     noise = with_inputs(market(rows=2400, seed=3), 3)
@@ -72,6 +75,7 @@ def test_a_symbol_that_trees_do_not_help_goes_without() -> None:
     assert found.own.tolist() == [True, True, False, True]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [-2.0, 0.0, 3.0])
 def test_with_little_data_the_fit_stays_at_the_prior_up_to_its_level(offset: float) -> None:
     # Some 40 minutes, in which another feature than the prior's moves the market.

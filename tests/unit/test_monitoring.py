@@ -52,6 +52,7 @@ def test_prometheus_takes_the_configuration_and_its_rules(path: Path) -> None:
     assert promtool("check", "config", str(path)).count("rules found") == len(RULES)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 def test_alerts_fire_and_are_silent_as_their_cases_say(path: Path) -> None:
     assert "SUCCESS" in promtool("test", "rules", str(path))
@@ -74,6 +75,7 @@ def test_each_alert_has_a_case_in_which_it_fires_and_one_in_which_it_is_silent()
     assert found == {name: {"fires", "silent"} for name in alerts()}
 
 
+@pytest.mark.slow
 def test_each_alert_says_how_bad_it_is_and_what_to_do() -> None:
     runbook = (ROOT / "docs" / "runbook.md").read_text()
     sections = re.findall(r"^#+ (\w+)$", runbook, re.MULTILINE)
@@ -119,6 +121,7 @@ def test_a_name_that_nothing_declares_is_found(query: str, strange: set[str]) ->
     assert strangers(query, {"volatility:here:sum": ""}) == strange
 
 
+@pytest.mark.slow
 def test_rules_and_dashboards_name_metrics_that_their_processes_declare() -> None:
     everything = {
         **{f"rule {name}": query for name, query in recorded().items()},

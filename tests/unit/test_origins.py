@@ -70,6 +70,7 @@ def answers(client: TestClient, state: State, origin: str):
     yield client.get("/health", headers=named)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("origin", ALLOWED)
 def test_a_page_of_an_allowed_origin_may_read_every_answer(client, state, origin):
     statuses = set()

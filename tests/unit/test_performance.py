@@ -386,6 +386,7 @@ def test_captured_predictions_are_read_by_symbol_from_a_time_on(tmp_path: Path) 
     np.testing.assert_array_equal(five, [4.0, 4.0, nan, 4.0])
 
 
+@pytest.mark.slow
 def test_live_models_are_those_that_score_the_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def unpacked(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["archive", "ein Ordner für DVC"])
 def test_dvc_works_without_git(tmp_path: Path, name: str) -> None:
     folder = unpacked(tmp_path / name)

@@ -105,6 +105,7 @@ def test_the_baseline_is_chosen_before_the_rows_are_seen() -> None:
         np.testing.assert_array_equal(found.said[BASELINE].score, best.score)
 
 
+@pytest.mark.slow
 def test_a_row_is_predicted_the_same_among_others_and_alone() -> None:
     bundle, data = small_bundle(symbols=("A-USD", "B-USD")), random_dataset(60, 3, ("B-USD", "C"))
     chosen = np.array([3, 8, 41])

@@ -36,6 +36,7 @@ def chosen(folder):
     return served.model.version, served.variant, served.reason
 
 
+@pytest.mark.slow
 def test_the_champion_serves_as_ml(store):
     register_small(store, seed=0)
     register_small(store, seed=1)
@@ -43,6 +44,7 @@ def test_the_champion_serves_as_ml(store):
     assert chosen(store) == ("1", "ml", None)
 
 
+@pytest.mark.slow
 def test_without_a_champion_the_newest_baseline_serves(store):
     register_small(store, seed=0)
     register_small(store, seed=1)
@@ -52,6 +54,7 @@ def test_without_a_champion_the_newest_baseline_serves(store):
     assert served.answers()
 
 
+@pytest.mark.slow
 def test_the_baseline_serves_where_it_is_asked_for(store, monkeypatch):
     register_small(store, seed=0)
     monkeypatch.setenv("MODEL_VARIANT", "baseline")
@@ -61,6 +64,7 @@ def test_the_baseline_serves_where_it_is_asked_for(store, monkeypatch):
     assert chosen(store) == ("1", "baseline", "MODEL_VARIANT is baseline")
 
 
+@pytest.mark.slow
 def test_the_prior_of_a_model_serves_where_it_is_asked_for(store, monkeypatch):
     register_small(store, seed=0)
     registry.promote("1", evidence={})
@@ -68,6 +72,7 @@ def test_the_prior_of_a_model_serves_where_it_is_asked_for(store, monkeypatch):
     assert chosen(store) == ("1", "prior", "MODEL_VARIANT is prior")
 
 
+@pytest.mark.slow
 def test_a_demotion_is_the_reason_why_the_baseline_serves(store):
     register_small(store, seed=0)
     register_small(store, seed=1)
@@ -78,6 +83,7 @@ def test_a_demotion_is_the_reason_why_the_baseline_serves(store):
     assert chosen(store) == ("2", "ml", None)
 
 
+@pytest.mark.slow
 def test_another_alias_or_a_version_can_serve(store, monkeypatch):
     register_small(store, seed=0)
     register_small(store, seed=1)
@@ -145,6 +151,7 @@ def test_version_lists_the_spike_levels_of_every_symbol():
     }
 
 
+@pytest.mark.slow
 def test_a_refused_champion_is_not_replaced_in_silence(store):
     register_small(store, seed=0)
     register_small(store, seed=1)

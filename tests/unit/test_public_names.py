@@ -112,6 +112,7 @@ def test_product_code_imports_through_the_package() -> None:
     assert wrong == []
 
 
+@pytest.mark.slow
 def test_an_import_of_the_core_changes_no_environment_and_loads_no_framework() -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOOK, *CORE],

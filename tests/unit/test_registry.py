@@ -25,6 +25,7 @@ def scores(bundle, rows):
     return bundle.score(rows, np.zeros(len(rows), dtype=np.int64)).tolist()
 
 
+@pytest.mark.slow
 def test_a_bundle_comes_back_from_the_registry_as_it_was(mlflow_store, tmp_path):
     plot = tmp_path / "plot.svg"
     plot.write_text("<svg/>")
@@ -51,6 +52,7 @@ def test_a_bundle_comes_back_from_the_registry_as_it_was(mlflow_store, tmp_path)
     ]
 
 
+@pytest.mark.slow
 def test_the_same_bundle_is_one_version_and_one_run(mlflow_store, tmp_path):
     first = register_small(tmp_path, seed=0)
     other = register_small(tmp_path, seed=1)
@@ -81,6 +83,7 @@ def test_a_version_about_to_be_deleted_does_not_become_challenger(
     assert registry.latest() == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "reference", ["challenger", "2", f"models:/{NAME}@challenger", f"models:/{NAME}/2", "folder"]
 )
@@ -92,6 +95,7 @@ def test_a_model_has_many_names(mlflow_store, tmp_path, reference):
     assert registry.resolve(reference).bundle.digest == small_bundle(1).digest
 
 
+@pytest.mark.slow
 def test_the_environment_names_the_alias(mlflow_store, tmp_path, monkeypatch):
     register_small(tmp_path)
     with pytest.raises(UnknownVersionError, match="'champion' \\(aliases: challenger\\)"):
@@ -100,6 +104,7 @@ def test_the_environment_names_the_alias(mlflow_store, tmp_path, monkeypatch):
     assert registry.resolve().version == "1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reference", "message"),
     [
@@ -148,6 +153,7 @@ def test_a_registry_out_of_reach_is_an_error_of_one_line(monkeypatch):
     assert "secret" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_evidence_is_kept_by_recipe_and_by_version(mlflow_store, tmp_path):
     assert registry.read_evidence("a" * 64) is None
     with pytest.raises(RegistryError):
@@ -167,6 +173,7 @@ def test_evidence_is_kept_by_recipe_and_by_version(mlflow_store, tmp_path):
         registry.write_evidence("a" * 64, "x" * 4_000)
 
 
+@pytest.mark.slow
 def test_what_serves_follows_aliases_and_environment(mlflow_store, tmp_path, monkeypatch):
     assert chosen() == (None, "prior", None)
     register_small(tmp_path, seed=0)
@@ -190,6 +197,7 @@ def test_the_shipped_prior_has_a_name_and_a_version():
     assert found.bundle.variant == "prior"
 
 
+@pytest.mark.slow
 def test_an_unknown_version_is_not_promoted(mlflow_store, tmp_path):
     register_small(tmp_path)
     with pytest.raises(UnknownVersionError):
@@ -197,6 +205,7 @@ def test_an_unknown_version_is_not_promoted(mlflow_store, tmp_path):
     assert registry.champion() is None
 
 
+@pytest.mark.slow
 def test_a_bundle_of_the_wrong_digest_is_refused(mlflow_store, tmp_path):
     register_small(tmp_path)
     mlflow_store.set_model_version_tag(NAME, "1", "digest", small_bundle(1).digest)
@@ -204,6 +213,7 @@ def test_a_bundle_of_the_wrong_digest_is_refused(mlflow_store, tmp_path):
         registry.resolve("1")
 
 
+@pytest.mark.slow
 def test_damaged_artifacts_are_refused(mlflow_store, tmp_path):
     register_small(tmp_path)
     (arrays,) = (tmp_path / "mlartifacts").rglob("bundle/arrays.npz")
@@ -222,6 +232,7 @@ def test_a_folder_without_a_bundle_is_not_registered(mlflow_store, tmp_path):
     assert versions(mlflow_store) == []
 
 
+@pytest.mark.slow
 def test_mlflows_own_interface_gives_the_same_scores(mlflow_store, tmp_path):
     import mlflow.pyfunc
 
@@ -238,6 +249,7 @@ def test_mlflows_own_interface_gives_the_same_scores(mlflow_store, tmp_path):
     assert model.metadata.load_input_example("models:/" + NAME + "@challenger") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("alias", "variant"), [("champion", "ml"), ("challenger", "ml"), ("champion", "baseline")]
 )

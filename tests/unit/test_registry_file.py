@@ -12,6 +12,7 @@ from volatility import registry
 from volatility.registry import RegistryError, UnknownVersionError, tracking
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1])
 def test_a_deleted_experiment_is_restored_and_used(mlflow_store, tmp_path, seed, caplog):
     register_small(tmp_path, seed=2)
@@ -24,6 +25,7 @@ def test_a_deleted_experiment_is_restored_and_used(mlflow_store, tmp_path, seed,
     assert "had been deleted and was restored" in caplog.text
 
 
+@pytest.mark.slow
 def test_deleted_versions_and_models_are_registered_again(mlflow_store, tmp_path):
     promoted(tmp_path, 2)
     mlflow_store.delete_model_version(NAME, "2")
@@ -40,6 +42,7 @@ def set_schema(tmp_path, revision):
         file.execute("UPDATE alembic_version SET version_num = ?", (revision,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("revision", "told"),
     [
@@ -101,6 +104,7 @@ def test_an_empty_file_is_not_filled_by_reading(tmp_path, monkeypatch, ask):
     assert path.read_bytes() == b""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("p", "q"), ("mein Ordner", "über & so"), ("a", "a/b")])
 def test_a_copied_project_writes_beside_itself(tmp_path, monkeypatch, names):
     project, copy = (tmp_path / name for name in names)
@@ -120,6 +124,7 @@ def test_a_copied_project_writes_beside_itself(tmp_path, monkeypatch, names):
     assert mlflow.pyfunc.load_model(f"models:/{NAME}/1") is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("names", [("p", "moved"), ("p q", "größer 1")])
 def test_a_moved_project_finds_its_models(tmp_path, monkeypatch, names):
     project, moved = (tmp_path / name for name in names)

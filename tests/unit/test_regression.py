@@ -31,6 +31,7 @@ def loss_of(coefficients: np.ndarray, design: np.ndarray, realised: np.ndarray) 
     return float(np.mean(qlike(design @ coefficients[:-1] + coefficients[-1], realised)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", [0, 1, 2])
 def test_gamma_regression_finds_the_coefficients(seed: int) -> None:
     design, realised = log_linear(seed)
@@ -68,6 +69,7 @@ def test_the_offset_is_exact() -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_penalty_draws_the_fit_to_its_offset() -> None:
     design, realised = log_linear(5)
     offset = np.full(ROWS, -16.0)
@@ -192,6 +194,7 @@ def spiky(seed: int, rows: int = 1500) -> tuple[np.ndarray, np.ndarray, np.ndarr
     return values, realised, log
 
 
+@pytest.mark.slow
 def test_trees_are_fitted_on_the_ratio_to_the_forecast() -> None:
     """Shifting a forecast and what it is held against alike changes no tree: an exact offset."""
     rows, realised, log = spiky(0)
@@ -243,6 +246,7 @@ def test_usable_inputs_are_known_somewhere_and_vary(seed: int, missing: float) -
     assert [FEATURE_NAMES[c] for c in INPUT_COLUMNS] == list(MODEL_INPUTS)
 
 
+@pytest.mark.slow
 def test_the_tree_parameters_are_the_settings() -> None:
     rows, realised, log = spiky(4)
     grown = boost(rows, realised, log, 7, Train(min_samples_leaf=40, max_leaf_nodes=3))

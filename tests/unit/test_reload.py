@@ -61,6 +61,7 @@ def served(place: Place) -> str | None:
     return place.state.served.model.version if place.state.served else None
 
 
+@pytest.mark.slow
 def test_what_is_laid_out_is_served_and_swapped(place: Place) -> None:
     place.reload.look()
     assert served(place) is None
@@ -73,6 +74,7 @@ def test_what_is_laid_out_is_served_and_swapped(place: Place) -> None:
     assert place.shown == ["1", "2", "1"]
 
 
+@pytest.mark.slow
 def test_a_damaged_model_is_refused_and_the_one_before_serves_on(place: Place) -> None:
     place.lay_out(1)
     place.reload.look()
@@ -168,6 +170,7 @@ def test_a_warning_is_logged_once_and_its_end_too(
     assert told["resolved: it is away"] == 1
 
 
+@pytest.mark.slow
 def test_a_packaged_model_needs_no_watcher(place: Place) -> None:
     place.reload.load_packaged(place.lay_out(5))
     assert served(place) == "5"

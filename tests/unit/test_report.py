@@ -59,6 +59,7 @@ def test_json_holds_the_evaluation_with_null_for_nan_and_sorted_keys(undefined, 
     assert msgspec.json.decode(text, type=Evaluation) == typed(undefined)
 
 
+@pytest.mark.slow
 def test_the_same_evaluation_gives_the_same_bytes(evaluation):
     first, again = (figures(typed(evaluation)) for _ in range(2))
     for name in ("forecast", "per_day"):
@@ -66,6 +67,7 @@ def test_the_same_evaluation_gives_the_same_bytes(evaluation):
     assert _words(evaluation) == _words(evaluation)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [evaluation_of_five_days, evaluation_of_little])
 def test_page_is_whole_and_loads_nothing(kind):
     page = Page(evaluation_page(typed(kind())))

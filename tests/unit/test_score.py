@@ -99,6 +99,7 @@ def resumes(log: MemoryLog) -> list[tuple[Message, int, int]]:
     return found
 
 
+@pytest.mark.slow
 def test_every_warm_step_is_scored_once(log: MemoryLog, stream: Iterator[Record]) -> None:
     append(log, stream, 12_000)
     assert run(log, Given(v1=0)) > 3_000
@@ -118,6 +119,7 @@ def test_the_metrics_name_the_models_that_score(log: MemoryLog, stream: Iterator
         assert shown == {model.version for model in models.current()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [None, "score"])
 def test_a_restart_skips_nothing_repeats_nothing_and_is_never_cold(
     log: MemoryLog, stream: Iterator[Record], group: str | None
@@ -128,6 +130,7 @@ def test_a_restart_skips_nothing_repeats_nothing_and_is_never_cold(
     assert check_predictions(log)["repeated"] == 0
 
 
+@pytest.mark.slow
 def test_a_process_that_ends_amid_its_writes_is_followed_without_a_seam(
     log: MemoryLog, stream: Iterator[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,6 +153,7 @@ def test_a_process_that_ends_amid_its_writes_is_followed_without_a_seam(
     assert counts["repeated"] == 0
 
 
+@pytest.mark.slow
 def test_whatever_the_size_of_a_poll_a_successor_has_all_that_it_needs(
     log: MemoryLog, stream: Iterator[Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -168,6 +172,7 @@ def test_whatever_the_size_of_a_poll_a_successor_has_all_that_it_needs(
     check_predictions(log)
 
 
+@pytest.mark.slow
 def test_a_successor_reads_no_further_back_than_the_memory(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
@@ -184,6 +189,7 @@ def test_a_successor_reads_no_further_back_than_the_memory(
     assert resume > closed / 4
 
 
+@pytest.mark.slow
 def test_a_silent_symbol_does_not_hold_the_resume_offset_back(log: MemoryLog) -> None:
     everyone, fewer = (
         market.records(0),
@@ -198,6 +204,7 @@ def test_a_silent_symbol_does_not_hold_the_resume_offset_back(log: MemoryLog) ->
             assert mine[-1][2] > 900
 
 
+@pytest.mark.slow
 def test_a_champion_swapped_live_scores_from_the_next_step(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
@@ -218,6 +225,7 @@ def test_a_champion_swapped_live_scores_from_the_next_step(
     assert not {key[:2] for key in before} & {key[:2] for key in after}
 
 
+@pytest.mark.slow
 def test_a_challenger_scores_each_step_in_the_shadow(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
@@ -231,6 +239,7 @@ def test_a_challenger_scores_each_step_in_the_shadow(
 RULES = Features(min_baseline_seconds=400, min_coverage=0.5)
 
 
+@pytest.mark.slow
 def test_features_are_built_under_the_rules_of_the_model_that_serves(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
@@ -242,6 +251,7 @@ def test_features_are_built_under_the_rules_of_the_model_that_serves(
     assert expected_scores(log, rules=RULES).keys() != expected_scores(log).keys()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [None, "score"])
 def test_a_new_champion_with_other_rules_scores_as_if_it_had_always_been_there(
     log: MemoryLog, stream: Iterator[Record], group: str | None
@@ -321,6 +331,7 @@ def test_a_last_prediction_of_before_forecasts_were_written_is_gone_on_from(
     assert check_predictions(log)["repeated"] == 0
 
 
+@pytest.mark.slow
 def test_a_topic_created_anew_is_scored_from_its_beginning(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
@@ -333,6 +344,7 @@ def test_a_topic_created_anew_is_scored_from_its_beginning(
     assert expected_scores(log).keys() <= {key[:2] for key in told(log)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("group", [None, "score"])
 def test_a_topic_created_anew_amid_a_run_is_followed(
     log: MemoryLog, stream: Iterator[Record], group: str | None, caplog: pytest.LogCaptureFixture
@@ -432,6 +444,7 @@ def test_errors_say_what_to_do(log: MemoryLog) -> None:
         Scorer(log, Given(v1=0))  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_models_follow_the_aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def current() -> list[tuple[str, str]]:
         models.look()
@@ -452,6 +465,7 @@ def test_models_follow_the_aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert current() == [("2", "baseline")]
 
 
+@pytest.mark.slow
 def test_a_challenger_with_other_feature_rules_is_left_out_and_warned_of_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -492,6 +506,7 @@ def test_models_stay_when_the_registry_is_away(
     assert [m.version for m in models.current()] == ["1"]
 
 
+@pytest.mark.slow
 def test_models_stay_when_the_registry_has_lost_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -510,6 +525,7 @@ def halve(log: MemoryLog) -> None:
         del kept[len(kept) // 2 :]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regrown", [0, 12_000])
 def test_ticks_that_were_scored_and_lost_stop_the_scorer(
     log: MemoryLog, stream: Iterator[Record], regrown: int
@@ -551,6 +567,7 @@ def scored(log: MemoryLog) -> dict[tuple[str, int], float]:
     return {(one["symbol"], one["time"]): one["score"] for one in ones}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deleted", [1, 700])
 def test_windows_that_the_log_no_longer_fills_hold_predictions_back(
     log: MemoryLog, deleted: int, caplog: pytest.LogCaptureFixture
@@ -591,6 +608,7 @@ def with_damaged_newest(folder: Path) -> Models:
     return models
 
 
+@pytest.mark.slow
 def test_a_refused_challenger_does_not_hold_back_the_champion(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -603,6 +621,7 @@ def test_a_refused_challenger_does_not_hold_back_the_champion(
     assert len(told) == 1, "a registered version never changes: it is tried once"
 
 
+@pytest.mark.slow
 def test_a_refused_champion_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
     models = with_damaged_newest(tmp_path)

@@ -128,6 +128,7 @@ def test_brier_and_log_score_of_known_values() -> None:
 ROWS = st.tuples(st.integers(0, 2**31), st.integers(2, 300), st.sampled_from([0, 1, 8]))
 
 
+@pytest.mark.slow
 @given(ROWS)
 def test_precision_and_roc_equal_those_of_sklearn(case: tuple[int, int, int]) -> None:
     seed, rows, decimals = case

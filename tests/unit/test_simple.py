@@ -95,6 +95,7 @@ def all_fits() -> tuple[Sample, dict[str, SimpleFit]]:
     return part, {name: fit_simple(name, part) for name in SIMPLE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted(SIMPLE))
 def test_every_simple_forecast_fits_every_symbol_and_an_unknown_one(name: str) -> None:
     part, fits = all_fits()
@@ -114,6 +115,7 @@ def test_har_is_a_corsi_regression_on_three_windows() -> None:
     assert [i.feature for i in inputs] == [f"realised_volatility_{w}s" for w in (60, 300, 900)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("half_life", HALF_LIVES)
 def test_the_right_half_life_is_found(half_life: int) -> None:
     data = market(f"ewma_volatility_{half_life}s")
@@ -123,6 +125,7 @@ def test_the_right_half_life_is_found(half_life: int) -> None:
     assert found.fitted[0].coefficients[0] == pytest.approx(1.0, abs=0.15)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("window", [60, 300, 900])
 def test_what_persists_is_forecast_by_its_own_persistence(window: int) -> None:
     data = market(f"realised_volatility_{window}s")
@@ -166,6 +169,7 @@ def test_garch_finds_its_parameters_and_half_life() -> None:
     assert weight == pytest.approx(0.6, rel=0.1)
 
 
+@pytest.mark.slow
 def test_symbols_that_interleave_each_get_the_garch_that_they_would_alone() -> None:
     """Finding 6: rows of two symbols in turn are two markets, and no recursion runs across."""
     calm = market("ewma_volatility_10s", constant=4e-9, weight=0.3, seed=1)
@@ -181,6 +185,7 @@ def test_symbols_that_interleave_each_get_the_garch_that_they_would_alone() -> N
         assert both.fitted[place].garch == direct
 
 
+@pytest.mark.slow
 def test_a_shared_garch_is_in_units_of_each_symbol() -> None:
     """A symbol that moves a thousand times less is forecast a thousand times less."""
     loud = market(constant=4e-9, weight=0.6, seed=3)
@@ -197,6 +202,7 @@ def test_a_shared_garch_is_in_units_of_each_symbol() -> None:
 # --- pooling ------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_symbol_with_few_rows_shares_slopes_and_keeps_its_level() -> None:
     loud = market(seed=5)
     few = market(scale=0.01, seed=6, rows=LEAST_ROWS - 1)
@@ -207,6 +213,7 @@ def test_a_symbol_with_few_rows_shares_slopes_and_keeps_its_level() -> None:
     assert ratio.mean() == pytest.approx(1.0, abs=0.2)
 
 
+@pytest.mark.slow
 def test_symbols_that_differ_are_fitted_alone() -> None:
     up = market("realised_volatility_60s", seed=7)
     other = market("realised_volatility_900s", seed=8)
@@ -217,6 +224,7 @@ def test_symbols_that_differ_are_fitted_alone() -> None:
     assert slopes[1, 2] > 0.8 > 0.2 > abs(slopes[1, 0])
 
 
+@pytest.mark.slow
 def test_one_symbol_has_no_one_to_share_with() -> None:
     found = fit_simple("har", one(market()))
     assert not found.choices[0].pooled
@@ -232,6 +240,7 @@ def best(data: Dataset) -> str:
     return best_simple(part, {name: [fit_simple(name, part)] for name in names})
 
 
+@pytest.mark.slow
 def test_har_is_preferred_unless_another_is_better_by_a_standard_error() -> None:
     # HAR sees this feature too, and a part of the guard; the two are near equals.
     assert best(market("realised_volatility_60s", rows=2400)) == HAR
@@ -242,6 +251,7 @@ def test_har_is_preferred_unless_another_is_better_by_a_standard_error() -> None
     assert best(flat) == HAR
 
 
+@pytest.mark.slow
 def test_with_too_few_rows_to_look_ahead_it_is_har() -> None:
     part = one(market(rows=150))
     assert part.forward_folds == []
@@ -249,6 +259,7 @@ def test_with_too_few_rows_to_look_ahead_it_is_har() -> None:
     assert best_simple(part, fits) == HAR
 
 
+@pytest.mark.slow
 def test_looking_ahead_each_block_is_forecast_from_the_past_alone() -> None:
     data = market(rows=2400)
     part = one(data)
@@ -266,6 +277,7 @@ def test_looking_ahead_each_block_is_forecast_from_the_past_alone() -> None:
     assert again.tobytes() == found.tobytes()
 
 
+@pytest.mark.slow
 def test_silent_windows_break_no_simple_forecast() -> None:
     data = random_dataset(800)
     variance = data.variance.copy()

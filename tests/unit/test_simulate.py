@@ -72,6 +72,7 @@ def test_seed_symbol_start_and_kind_each_give_another_market():
         assert abs(np.corrcoef(one, other)[0, 1]) < 5 / math.sqrt(5_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("faults", [(), ALL_FAULTS], ids=["clean", "faults"])
 @pytest.mark.parametrize("chunk_seconds", [1, 37, 10**6])
 def test_the_stream_does_not_depend_on_the_chunks(monkeypatch, faults, chunk_seconds):

@@ -107,6 +107,7 @@ def test_nothing_to_replay_is_an_error_of_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_a_recording_replays_as_the_lake_made_of_it(tmp_path, recordings):
     path = recordings / "ticks"
     lake = Lake(tmp_path)

@@ -58,6 +58,7 @@ def test_pieces_do_not_complete_each_other(values: list[bytes]) -> None:
     assert captured(values) == alone(values)
 
 
+@pytest.mark.slow
 @given(st.data())
 @settings(max_examples=300, deadline=None)
 def test_any_bytes_are_accepted_by_both_or_by_neither(data: st.DataObject) -> None:

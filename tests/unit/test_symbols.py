@@ -77,6 +77,7 @@ def test_venues_are_told_apart_under_one_spelling():
         at_venue("BTC-USDT-PERP", "a venue with a very long name")
 
 
+@pytest.mark.slow
 @given(st.from_regex(SYMBOL, fullmatch=True))
 def test_a_symbol_stays_a_symbol_and_normalising_again_changes_nothing(symbol):
     once = normalise(symbol)

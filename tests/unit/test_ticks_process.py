@@ -47,6 +47,7 @@ def process() -> TicksProcess:
     return TicksProcess()
 
 
+@pytest.mark.slow
 def test_it_ends_with_the_worker() -> None:
     running = TicksProcess().start()
     assert running.poll() is not None  # nobody refers to it any more
@@ -85,6 +86,7 @@ def test_it_refuses_the_same(process: TicksProcess, content: bytes) -> None:
     assert str(found.value) == str(expected.value)
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_replaced(process: TicksProcess) -> None:
     first = process.start()
 

@@ -35,6 +35,7 @@ def fit(seed: int, missing: float, **options: Any) -> HistGradientBoostingRegres
     return model.fit(rows, np.maximum(mean * random.gamma(2.0, 0.5, len(rows)), 1e-9))
 
 
+@pytest.mark.slow
 @settings(max_examples=40)
 @given(
     seed=st.integers(0, 2**31 - 1),
@@ -144,6 +145,7 @@ def test_no_trees_predict_nothing() -> None:
     assert from_arrays(empty().arrays(), 0).raw(rows).tolist() == [0.0] * 10
 
 
+@pytest.mark.slow
 def test_trees_move_to_the_columns_of_wider_rows() -> None:
     trees = from_sklearn(fit(0, 0.1, max_iter=5))
     narrow = rows_of(3, 100, 0.2)

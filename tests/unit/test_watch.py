@@ -32,6 +32,7 @@ def laid_out(folder: Path) -> tuple[str, str | None, str]:
     return model.version, model.alias, model.bundle.digest
 
 
+@pytest.mark.slow
 def test_the_champion_is_laid_out_and_followed(store: Path) -> None:
     register_small(store, 0)
     register_small(store, 1)
@@ -47,6 +48,7 @@ def test_the_champion_is_laid_out_and_followed(store: Path) -> None:
     assert laid_out(folder) == ("1", "champion", small_bundle(0).digest)
 
 
+@pytest.mark.slow
 def test_without_a_champion_the_newest_version_is_laid_out_for_its_baseline(store: Path) -> None:
     register_small(store, 0)
     watching, folder = Watch(store / "serving"), store / "serving"
@@ -60,6 +62,7 @@ def test_without_a_champion_the_newest_version_is_laid_out_for_its_baseline(stor
     assert laid_out(folder)[:2] == ("2", "champion")
 
 
+@pytest.mark.slow
 def test_a_damaged_version_is_refused_once_and_the_one_before_stays(store: Path) -> None:
     register_small(store, 0)
     register_small(store, 1)
@@ -81,6 +84,7 @@ def test_a_damaged_version_is_refused_once_and_the_one_before_stays(store: Path)
     assert watching.look().refusals == 2
 
 
+@pytest.mark.slow
 def test_a_version_that_cannot_be_read_for_a_moment_is_tried_again(
     store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -113,6 +117,7 @@ def _model_of(version: str) -> str:
     return source.rpartition("/")[2]
 
 
+@pytest.mark.slow
 def test_while_the_registry_is_away_the_model_stays(store: Path) -> None:
     register_small(store, 0)
     watching, folder = Watch(store / "serving"), store / "serving"
@@ -129,6 +134,7 @@ def test_while_the_registry_is_away_the_model_stays(store: Path) -> None:
     assert watching.look().registry == ""
 
 
+@pytest.mark.slow
 def test_where_nothing_is_registered_the_prior_is_laid_out_until_something_is(store: Path) -> None:
     watching, folder = Watch(store / "serving"), store / "serving"
     assert watching.look().registry == ""
@@ -150,6 +156,7 @@ def test_without_a_registry_the_prior_is_laid_out(
     assert laid_out(tmp_path / "serving")[0] == f"prior-{shipped().digest[:12]}"
 
 
+@pytest.mark.slow
 def test_a_demotion_is_laid_out_with_its_reason(store: Path) -> None:
     register_small(store, 0)
     registry.promote("1", evidence={})
@@ -164,6 +171,7 @@ def test_a_demotion_is_laid_out_with_its_reason(store: Path) -> None:
     assert laid_out(folder)[:2] == ("1", "champion")
 
 
+@pytest.mark.slow
 def test_old_models_are_cleared_away(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "KEPT", 1)
     watching, folder = Watch(store / "serving"), store / "serving"

@@ -159,6 +159,7 @@ def test_a_name_that_looks_like_a_place_is_not_taken_for_one():
     assert len(str(error)) < 200
 
 
+@pytest.mark.slow
 def test_numbers_of_any_size_score():
     rows = decode_rows(rows_of({"spread": 1e308, "midprice": 1e-308}), 1)
     assert rows[0, INDEX["spread_bps"]] == math.inf
