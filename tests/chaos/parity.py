@@ -64,6 +64,7 @@ def rows_and_scores(log: EventLog, folder: Path) -> dict[str, int]:
         places=small.places,
         specification=small.specification,
         threshold=small.threshold,
+        out_of_distribution=small.out_of_distribution,
         variant=small.variant,
     )
     model = Model("small", "1", recording)  # type: ignore[arg-type]

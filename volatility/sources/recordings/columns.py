@@ -18,7 +18,7 @@ _WHOLE = r"^-?\d{1,18}$"
 _LARGEST = 2**63 - 1
 _UNDEFINED = (2**63 - 1, -(2**63))  # how databento writes a missing price
 _HIGH_PRECISION = 1e-16  # nautilus_trader's 128-bit numbers; its 64-bit ones are 1e-9
-NO_TEXT = pa.array(["", "nan", "NaN", "NAN", "null", "NULL", "None", "NA", "N/A", "nil", "-"])
+NO_TEXT = ("", "nan", "NaN", "NAN", "null", "NULL", "None", "NA", "N/A", "nil", "-")
 
 
 def plain(column: pa.Array) -> pa.Array:
@@ -44,7 +44,7 @@ def is_text(column: pa.Array) -> bool:
 def trimmed(column: pa.Array) -> pa.Array:
     """Strip texts, and turn what says that there is nothing into null."""
     text = pc.utf8_trim_whitespace(column)
-    return pc.if_else(pc.is_in(text, NO_TEXT), None, text)
+    return pc.if_else(pc.is_in(text, pa.array(NO_TEXT)), None, text)
 
 
 def numbers(column: pa.Array, scale: float = 1.0) -> Floats:
