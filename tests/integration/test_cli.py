@@ -418,4 +418,4 @@ def test_a_period_is_voided_by_its_times(tmp_path: Path, monkeypatch: pytest.Mon
     assert "has no row of BTC-USD in this period" in failed(*period)
     wrong = run(*period[:-1], "11 o'clock")
     assert wrong.exit_code == 2
-    assert "write 2026-01-05T10:00:00" in wrong.output
+    assert "use 2026-01-05T10:00" in wrong.output
