@@ -84,13 +84,18 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def buried(log: EventLog) -> dict[Place, str]:
-    """Read the dead letters of this generation of ticks: where each was, and why."""
+    """Read the dead letters of this generation of ticks: where each was, and why.
+
+    What ingest rejected was never in the log of ticks, and is not among them.
+    """
     if not log.partitions(DEAD_LETTER):
         return {}
     found: dict[Place, str] = {}
     source = f"{TICKS}.{log.generation(TICKS)}"
     for message in read_all(log, DEAD_LETTER):
         headers = dict(message.headers)
+        if "source" not in headers:
+            continue
         topic, partition, offset = headers["source"].decode().split("/")
         if topic == source:
             found[int(partition), int(offset)] = headers["reason"].decode()
