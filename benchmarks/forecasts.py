@@ -163,7 +163,7 @@ def _serve(app: Any, port: int, **options: Any) -> None:
 
 @contextmanager
 def serving(server: Callable[[int, Path], None], data: Path) -> Iterator[int]:
-    """Run a server in a process of its own; give its port."""
+    """Run a server in a separate process; return its port."""
     with socket.socket() as taken:
         taken.bind((HOST, 0))
         port: int = taken.getsockname()[1]

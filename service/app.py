@@ -42,7 +42,7 @@ except settings.SettingsError as error:
 state.forecasts = Forecasts(
     Center(lambda: KafkaLog(environment.kafka_bootstrap_servers), Path("data")), state
 )
-logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it repeats itself while a broker is away
+logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every failed attempt to connect
 # BentoML has no setting for it, and uvicorn by itself believes every process of this machine.
 os.environ["FORWARDED_ALLOW_IPS"] = state.settings.serving.trusted_proxies
 

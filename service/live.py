@@ -1,7 +1,7 @@
 """Forecast a market in one process, and serve the forecasts: the ``volatility live`` command.
 
 Ingest, score and capture run in threads, and the service's application in the event loop. There is
-no BentoML in it: its processes, and its watcher of the registry, are for a service of its own.
+no BentoML in it: its processes and its registry watcher only help a separate service.
 """
 
 from __future__ import annotations

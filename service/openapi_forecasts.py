@@ -10,10 +10,11 @@ from service.forecasts.messages import Event, Newest, Odds, Page, Said, Several,
 from service.forecasts.queries import MOST_ROWS, PAGE_ROWS
 from service.openapi_schemas import example, reference
 from service.wire import Error
+from volatility.records import SYMBOL as SYMBOL_RULE
 
 STRING = {"type": "string"}
-SYMBOL = {**STRING, "pattern": "^[A-Z0-9][A-Z0-9._-]{0,31}$"}
-SYMBOLS = {**STRING, "pattern": "^[A-Z0-9][A-Z0-9._-]{0,31}(,[A-Z0-9][A-Z0-9._-]{0,31}){0,99}$"}
+SYMBOL = {**STRING, "pattern": f"^{SYMBOL_RULE.pattern}$"}
+SYMBOLS = {**STRING, "pattern": f"^{SYMBOL_RULE.pattern}(,{SYMBOL_RULE.pattern}){{0,99}}$"}
 HORIZON = {**STRING, "pattern": "^[1-9][0-9]{0,6}s$"}
 HORIZONS = {**STRING, "pattern": "^[1-9][0-9]{0,6}s(,[1-9][0-9]{0,6}s){0,99}$"}
 PLACE = {**STRING, "maxLength": 256}
@@ -134,7 +135,7 @@ def paths() -> dict[str, Any]:
                     "examples": {"odds": {"value": ODDS}},
                 }
             },
-            missing="there is no forecast over 61s; only: 60s, 300s, 900s",
+            missing="no forecast for 61s; available: 60s, 300s, 900s",
             warming="BTC-USD is warming: at most 212 s to its first forecast",
         ),
     }  # fmt: skip

@@ -1,4 +1,4 @@
-"""Hold what the forecast routes need: the board, the subscribers, the lake and the log."""
+"""Provide the forecast routes with the board, the subscribers, the lake and the log."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ COMMENT = Piece(b": nothing new\n\n", ())
 
 
 class Subscriber:
-    """Hold what one reader has not been sent yet.
+    """Queue what has not been sent to one reader yet.
 
     Parameters
     ----------

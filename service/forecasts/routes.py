@@ -235,7 +235,7 @@ def _chosen(known: dict[str, Any], wanted: tuple[str, ...]) -> dict[str, Any]:
     missing = [name for name in wanted if name not in known]
     if missing or not wanted:
         there = ", ".join(known) or "none"
-        message = f"there is no forecast over {', '.join(missing) or 'any horizon'}; only: {there}"
+        message = f"no forecast for {', '.join(missing) or 'any horizon'}; available: {there}"
         raise RequestError(404, "unknown_horizon", message, field="horizon")
     return {name: known[name] for name in wanted}
 

@@ -40,9 +40,7 @@ def _start(metrics_port: int) -> Any:
     from volatility.streaming.log import KafkaLog
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
-    logging.getLogger("kafka").setLevel(
-        logging.CRITICAL
-    )  # it repeats itself while a broker is unavailable
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # it logs every failed attempt to connect
     metrics.serve(metrics_port)
     return KafkaLog(environment().kafka_bootstrap_servers)
 

@@ -1,7 +1,7 @@
 """Fetch a range of days: each is downloaded, imported into the lake, noted, and deleted again.
 
 ``fetched.json`` in the lake's folder lists the files that the lake has, so a run that was stopped
-goes on with the day that it was at, and the disk never holds more than one day beside the lake.
+resumes with the day it was fetching, and the disk never holds more than one day beside the lake.
 """
 
 from __future__ import annotations
