@@ -30,6 +30,11 @@ class Follow:
     begin, take, problem : callable
         Called in the thread: with generation and first offsets; with records in order; with why
         nothing can be read, or with an empty text as soon as everything before has been read.
+
+    Attributes
+    ----------
+    log : EventLog, optional
+        The log, unless it has not answered, or not the last time: asking it takes seconds then.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class Follow:
         self._stopping = threading.Event()
         self._reported = ""
         self.log: EventLog | None = None
+        self._opened: EventLog | None = None
 
     def start(self) -> None:
         """Start the thread."""
@@ -51,19 +57,23 @@ class Follow:
     def _run(self) -> None:
         while not self._stopping.is_set():
             try:
-                self.log = self.log or self._connect()
-                self._read(self.log)
+                self._opened = self._opened or self._connect()
+                self._read(self._opened)
             except LogError as error:
+                self.log = None
                 self._report(str(error))
             except Exception as error:
+                self.log = None
                 logger.exception("cannot follow the stream of predictions; trying again")
                 self._report(f"{type(error).__name__}: {error}")
             self._stopping.wait(RETRY_SECONDS)
 
     def _read(self, log: EventLog) -> None:
         partitions = log.partitions(PREDICTIONS)
+        self.log = log
         if not partitions:
-            raise LogError("there are no predictions yet: start `volatility score --follow`")
+            self._report("there are no predictions yet: start `volatility score --follow`")
+            return
         generation = log.generation(PREDICTIONS)
         kept, ends = log.start_offsets(PREDICTIONS), log.end_offsets(PREDICTIONS)
         each = TAIL_RECORDS // len(partitions)

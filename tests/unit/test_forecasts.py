@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -31,8 +32,9 @@ from service.security import GUARDED, Guard
 from tests.bundles import random_rows, small_bundle
 from tests.forecasts import START, Stage, steps
 from tests.live import prediction
+from tests.waiting import until
 from volatility.records import Heartbeat, HorizonForecast, Prediction, Quantiles, Tick, encode
-from volatility.streaming.log import TICKS
+from volatility.streaming.log import TICKS, LogError
 from volatility.units import DAY_NS, SECOND
 
 
@@ -286,8 +288,6 @@ def test_the_percentile_after_a_start_is_read_from_the_lake(tmp_path: Path) -> N
     before.say(*(p for n in range(100) for p in steps(1, start=START + n * 60 * SECOND)))
     before.capture()
     stage = Stage(tmp_path)
-    from tests.waiting import until
-
     with stage.client() as client:
         client.get("/forecast")
         stage.say(*steps(1, start=START + 6_000 * SECOND))
@@ -451,8 +451,6 @@ def test_other_methods_are_refused_and_head_has_no_body(stage: Stage, client: Te
 
 
 def test_without_a_log_the_routes_say_why(tmp_path: Path) -> None:
-    from tests.waiting import until
-
     stage = Stage(tmp_path)
     stage.log.delete("predictions")
     with stage.client() as client:
@@ -463,3 +461,23 @@ def test_without_a_log_the_routes_say_why(tmp_path: Path) -> None:
                     pass
             else:
                 assert "no predictions yet" in get(client, path, 503)["error"]
+
+
+def test_a_log_that_does_not_answer_is_not_asked_by_requests(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage(tmp_path)
+    asked: list[str] = []
+
+    def away(topic: str) -> list[int]:
+        asked.append(threading.current_thread().name)
+        raise LogError("no broker responds")
+
+    monkeypatch.setattr(stage.log, "partitions", away)
+    with stage.client() as client:
+        for path in ("/forecast?symbol=BTC-USD", "/probability?symbol=BTC-USD&above_bps=3"):
+            get(client, path, 503)
+        until(lambda: stage.center.board.problem == "no broker responds", "the log is asked")
+        for path in ("/forecast?symbol=BTC-USD", "/probability?symbol=BTC-USD&above_bps=3"):
+            assert get(client, path, 503)["error"] == "no broker responds"
+    assert set(asked) == {"forecasts"}
