@@ -17,6 +17,7 @@ from typing import Any
 
 import click
 
+from volatility.cli.streaming import from_source, stopping
 from volatility.settings import Settings, environment
 
 READ_MODELS_SECONDS = 0.5
@@ -30,29 +31,7 @@ class _Errors(list[Exception]):
 
 
 @click.command()
-@click.option(
-    "--source",
-    type=click.Choice(["coinbase", "replay", "simulate"]),
-    default="coinbase",
-    show_default=True,
-)
-@click.option("--symbols", default="BTC-USD,ETH-USD", show_default=True)
-@click.option(
-    "--protocol",
-    type=click.Choice(["advanced-trade", "exchange"]),
-    default="advanced-trade",
-    show_default=True,
-    help="Protocol of the coinbase source.",
-)
-@click.option("--url", help="Feed address [default: the venue's public feed]")
-@click.option(
-    "--path",
-    type=click.Path(exists=True, path_type=Path),
-    help="Lake or recordings to replay (source replay).",
-)
-@click.option(
-    "--speed", default="1", show_default=True, help="Multiple of a replay's pace, or max."
-)
+@from_source
 @click.option(
     "--data",
     type=click.Path(file_okay=False, path_type=Path),
@@ -85,7 +64,6 @@ def live(
 
     Example: volatility live --source simulate --symbols BTC-USD,ETH-USD
     """
-    from volatility.cli.streaming import stopping
     from volatility.streaming import metrics
     from volatility.streaming.log import LocalLog
 
@@ -107,14 +85,12 @@ def _run(
 ) -> None:
     from service.forecasts.center import Center
     from service.live_source import source_of
-    from volatility.streaming import Models, Together
+    from volatility.streaming import Models, Together, symbols_of
 
-    expected = frozenset(s.strip() for s in options["symbols"].split(",")) - {""}
-    if not expected:
-        raise ValueError("no symbols given; use symbols such as BTC-USD,ETH-USD")
+    options["symbols"] = symbols_of(source, options["symbols"])
     models = Models()
     models.watch()
-    center = Center(lambda: log, data, expected)
+    center = Center(lambda: log, data, frozenset(options["symbols"]))
     server = _server(settings, models, center, host, port)
     errors = _Errors()
 

@@ -12,7 +12,7 @@ from typing import Any
 from volatility.dev import standing_market
 from volatility.records import Record, TickError, decode
 from volatility.settings import Settings
-from volatility.streaming import last_records, market_from, sources
+from volatility.streaming import VENUES, last_records, market_from, sources
 from volatility.streaming import source_of as plain_source_of
 from volatility.streaming.log import TICKS, LocalLog
 from volatility.streaming.sources import Event, SourceStatistics
@@ -32,14 +32,14 @@ def source_of(
     """
     statistics = SourceStatistics()
     market = market_from(source, options["path"])
-    running = {"market": market, "patient": source != "coinbase", "statistics": statistics}
-    symbols = tuple(s.strip() for s in options["symbols"].split(",") if s.strip())
+    running = {"market": market, "patient": source not in VENUES, "statistics": statistics}
+    symbols = options["symbols"]
     if source == "simulate":
         known = {record.symbol: record.time for record in last_records(log)}
         standing = standing_market.standing(data / TICKS, time.time_ns())
         seed = settings.simulate.seed
         return standing_market.stream(standing, seed, known, symbols), running
-    if source == "coinbase":
+    if source in VENUES:
         known_records = last_records(log)
         events = plain_source_of(source, settings, statistics, known=known_records, **options)
         return events, running

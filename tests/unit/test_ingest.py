@@ -17,7 +17,7 @@ from volatility.records.tick import Heartbeat, Tick, decode, encode
 from volatility.settings import Settings
 from volatility.streaming import ingest
 from volatility.streaming import metrics as metrics_module
-from volatility.streaming.ingest import Ingest, last_records, run, source_of
+from volatility.streaming.ingest import Ingest, last_records, run, source_of, symbols_of
 from volatility.streaming.log.interface import DEAD_LETTER, TICKS, DeniedError, LogError
 from volatility.streaming.log.memory_log import MemoryLog
 from volatility.streaming.sources.events import (
@@ -319,7 +319,7 @@ def test_a_source_that_fails_ends_ingest_with_its_error(lake: Lake) -> None:
 
 def test_the_command_line_names_a_source(tmp_path: Path) -> None:
     options: dict[str, Any] = {
-        "symbols": "BTC-USD, ETH-USD",
+        "symbols": symbols_of("simulate", "BTC-USD, ETH-USD"),
         "speed": "max",
         "hours": 0.01,
         "path": None,
@@ -337,6 +337,14 @@ def test_the_command_line_names_a_source(tmp_path: Path) -> None:
     }
     with pytest.raises(ValueError, match="needs --path"):
         source_of("replay", Settings(), **options)
+
+
+def test_symbols_are_those_named_or_those_of_the_source() -> None:
+    assert symbols_of("kraken", " BTC-USD ,,ETH-EUR") == ("BTC-USD", "ETH-EUR")
+    assert symbols_of("binance", None) == ("BTC-USDT", "ETH-USDT")
+    assert symbols_of("replay", None) == ("BTC-USD", "ETH-USD")
+    with pytest.raises(ValueError, match="no symbols given"):
+        symbols_of("coinbase", " , ")
 
 
 @pytest.mark.parametrize("patient", [False, True])

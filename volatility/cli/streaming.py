@@ -25,6 +25,37 @@ LAKE = click.option(
     show_default=True,
 )
 
+SOURCE = (
+    click.option(
+        "--source",
+        type=click.Choice(["coinbase", "binance", "kraken", "replay", "simulate"]),
+        default="coinbase",
+        show_default=True,
+    ),
+    click.option("--symbols", help="[default: BTC-USD,ETH-USD; binance: BTC-USDT,ETH-USDT]"),
+    click.option(
+        "--protocol",
+        type=click.Choice(["advanced-trade", "exchange"]),
+        default="advanced-trade",
+        show_default=True,
+        help="Protocol of the coinbase source.",
+    ),
+    click.option("--url", help="Feed address [default: the venue's public feed]"),
+    click.option(
+        "--path",
+        type=click.Path(exists=True, path_type=Path),
+        help="Lake or recordings to replay (source replay).",
+    ),
+    click.option("--speed", default="1", show_default=True, help="Multiple of real time, or max."),
+)
+
+
+def from_source(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the options that name a source of ticks."""
+    for option in reversed(SOURCE):
+        command = option(command)
+    return command
+
 
 def stopping() -> Callable[[], bool]:
     """Turn SIGTERM and SIGINT into a flag, so that the current work is finished first."""
@@ -46,27 +77,7 @@ def _start(metrics_port: int) -> Any:
 
 
 @click.command()
-@click.option(
-    "--source",
-    type=click.Choice(["coinbase", "binance", "kraken", "replay", "simulate"]),
-    default="coinbase",
-    show_default=True,
-)
-@click.option("--symbols", help="[default: BTC-USD,ETH-USD; binance: BTC-USDT,ETH-USDT]")
-@click.option(
-    "--protocol",
-    type=click.Choice(["advanced-trade", "exchange"]),
-    default="advanced-trade",
-    show_default=True,
-    help="Protocol of the coinbase source.",
-)
-@click.option("--url", help="Feed address [default: the venue's public feed]")
-@click.option(
-    "--path",
-    type=click.Path(exists=True, path_type=Path),
-    help="Lake or recordings to replay (source replay).",
-)
-@click.option("--speed", default="1", show_default=True, help="Multiple of real time, or max.")
+@from_source
 @click.option("--hours", type=float, help="Length of the simulation [default: endless]")
 @click.option("--partitions", default=4, show_default=True, help="Partitions of a new topic.")
 @LAKE
@@ -82,10 +93,18 @@ def ingest(
     Example: volatility ingest --source replay --path data/ticks --speed 60
     """
     from volatility.lake import Lake
-    from volatility.streaming import VENUES, last_records, market_from, run, source_of
+    from volatility.streaming import (
+        VENUES,
+        last_records,
+        market_from,
+        run,
+        source_of,
+        symbols_of,
+    )
     from volatility.streaming.sources import SourceStatistics
 
     partitions = options.pop("partitions")
+    options["symbols"] = symbols_of(source, options["symbols"])
     with closing(_start(metrics_port)) as log:
         # What a live source missed since the last run is a gap.
         known = last_records(log) if source in VENUES else []

@@ -1,7 +1,7 @@
 """The long-running processes around the event log: ingest, capture and score."""
 
 from volatility.streaming.capture import Rotation, capture_topic
-from volatility.streaming.ingest import last_records, market_from, run, source_of
+from volatility.streaming.ingest import last_records, market_from, run, source_of, symbols_of
 from volatility.streaming.models import Models
 from volatility.streaming.score import GROUP, Scorer
 from volatility.streaming.sources.venues import VENUES
@@ -21,4 +21,5 @@ __all__ = [
     "market_from",
     "run",
     "source_of",
+    "symbols_of",
 ]

@@ -59,7 +59,7 @@ LAST_RECORDS = 5_000  # per partition, searched for the last record of each symb
 # third of its speed; with one in 500, the last 5,000 of the topic have it, whatever the partitions.
 MARKET = "market"
 MARK_EVERY = 500
-SYMBOLS = "BTC-USD,ETH-USD"  # of a source that is not a venue, by default
+SYMBOLS = ("BTC-USD", "ETH-USD")  # of a source that is not a venue, by default
 
 Events = AsyncIterator[list[Event]]
 
@@ -333,16 +333,32 @@ def market_from(source: str, path: Path | None = None) -> Market:
     return REAL
 
 
+def symbols_of(source: str, named: str | None) -> tuple[str, ...]:
+    """Return the symbols named on the command line, or those that a source has by default.
+
+    Raises
+    ------
+    ValueError
+        When none is named.
+    """
+    if named is None:
+        return VENUES[source].example if source in VENUES else SYMBOLS
+    symbols = tuple(s.strip() for s in named.split(",") if s.strip())
+    if not symbols:
+        raise ValueError("no symbols given; use symbols such as BTC-USD,ETH-USD")
+    return symbols
+
+
 def source_of(
     source: str, settings: Settings, statistics: SourceStatistics | None = None, **options: Any
 ) -> Events:
-    """Open the source named on the command line; it fills ``statistics``."""
+    """Open the source named on the command line, with its options; it fills ``statistics``.
+
+    ``symbols`` are those of ``symbols_of``.
+    """
     from volatility.streaming import sources
 
-    named = options["symbols"]
-    if named is None:
-        named = ",".join(VENUES[source].example) if source in VENUES else SYMBOLS
-    symbols = tuple(s.strip() for s in named.split(",") if s.strip())
+    symbols = options["symbols"]
     speed = float("inf") if options["speed"] == "max" else float(options["speed"])
     if source in VENUES:
         venue = PROTOCOLS[options["protocol"]] if source == "coinbase" else VENUES[source]
