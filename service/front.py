@@ -5,10 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from service.forecasts.routes import PATHS, refuse_socket
-from service.origins import PREFIX, Headers, Origins
+from service.origins import PREFIX, Headers
 from service.security import GUARDED, HEADERS
 from service.state import State
-from service.wire import RequestError
 
 ADMITTED = "volatility_admitted"  # key in the scope's state: the guard has admitted this request
 JSON_HEADERS = [(b"content-type", b"application/json"), *HEADERS]
@@ -32,11 +31,8 @@ class Front:
         """Refuse a request or pass it on."""
         origins, forecasts = self.state.origins, self.state.forecasts
         if scope["type"] == "websocket" and scope["path"] in PATHS and forecasts is not None:
-            refusal = self.state.guard.refusal(scope)
-            if refusal is None and not (origins or Origins(())).admits(scope):
-                refusal = RequestError(
-                    403, "origin", "pages of this origin are not in serving.allowed_origins"
-                )
+            # Browsers let every page open a WebSocket, and leave it to the server to refuse.
+            refusal = self.state.refusal(scope)
             if refusal is not None:
                 self.state.on_reject(refusal.reason)
                 await refuse_socket(scope, receive, send, refusal)
