@@ -15,12 +15,14 @@ from service.openapi_objects import (
     Header,
     Media,
     Operation,
+    Parameter,
     Path,
     RequestBody,
     Response,
+    json_content,
 )
-from service.openapi_schemas import Schema, reference, schemas
-from service.origins import REFUSAL
+from service.openapi_refusals import COMMON, refusal
+from service.openapi_schemas import Schema, schemas
 from service.ticks import MAX_TICKS, Ticks
 from service.wire import Answer, Error, Rows
 
@@ -42,68 +44,42 @@ def _text(example: str) -> Content:
     return {"text/plain": Media(STRING, example=example)}
 
 
-def _content(kind: type, **shown: object) -> Content:
-    """Describe JSON content with named examples."""
-    values = {name: {"value": value} for name, value in shown.items()}
-    return {"application/json": Media(reference(kind), values)}
-
-
-def _refusal(
-    description: str, text: str, row: int | None = None, field: str | None = None
-) -> Response:
-    return Response(description, _content(Error, refused=Error(text, row, field)))
-
-
 _REFUSALS = {
-    "400": _refusal(
+    **COMMON,
+    "400": refusal(
         "The body is not JSON, or the request is malformed.",
         "the body is not JSON: Input data was truncated",
     ),
-    "401": _refusal(
-        "The API key is missing or wrong (only if VOLATILITY_API_KEY is set).",
-        "the API key is missing or wrong: send `Authorization: Bearer KEY`",
-    ),
-    "403": _refusal(
-        "A page of another origin sent the request (see serving.allowed_origins).", str(REFUSAL)
-    ),
-    "413": _refusal(
+    "413": refusal(
         "The request has too many rows, ticks or bytes.",
         "1001 rows are too many: at most 1000 a request",
     ),
-    "415": _refusal(
+    "415": refusal(
         "The body is compressed.",
         "content-encoding gzip is not supported: send the body as it is",
     ),
-    "422": _refusal(
+    "422": refusal(
         "A row, a field or the query string is invalid; the body names it.",
         "spread is not a finite number: leave out what is missing",
         row=1,
         field="spread",
     ),
-    "429": _refusal(
-        "Too many requests from this client (only if serving.rate_limit is set).",
-        "too many requests: at most 100 per 1 second",
-    ),
-    "431": _refusal(
-        "The headers are too large.",
-        "the head of the request is too large: at most 65536 bytes and 100 headers",
-    ),
-    "503": _refusal(
+    "503": refusal(
         "No model is loaded, or there are too many connections or large bodies.",
         examples.UNAVAILABLE["error"],
     ),
     "504": Response(
         "The request took longer than serving.timeout_seconds.",
-        _content(Timeout, late=examples.TIMEOUT),
+        json_content(Timeout, late=examples.TIMEOUT),
     ),
 }
-_EXPLAIN: dict[str, object] = {
-    "name": "explain",
-    "in": "query",
-    "required": False,
-    "schema": {"type": "boolean", "default": False},
-    "description": "Add reasons for each row, which takes at most 1 ms per row.",
-}
+_EXPLAIN = Parameter(
+    "explain",
+    "query",
+    required=False,
+    schema={"type": "boolean", "default": False},
+    description="Add reasons for each row, which takes at most 1 ms per row.",
+)
 
 
 def document(max_rows: int) -> dict[str, Any]:
@@ -140,8 +116,8 @@ def _scores(max_rows: int) -> dict[str, Path]:
         "/predict": _scoring(
             "Forecast from feature rows",
             f"Send up to {max_rows} rows of one symbol; a row may contain any subset of features.",
-            _content(Rows, rows=examples.ROWS),
-            _content(Answer, scores=examples.ANSWER, explained=examples.EXPLAINED),
+            json_content(Rows, rows=examples.ROWS),
+            json_content(Answer, scores=examples.ANSWER, explained=examples.EXPLAINED),
         ),
         "/predict/ticks": _scoring(
             "Forecast from raw ticks",
@@ -150,8 +126,8 @@ def _scores(max_rows: int) -> dict[str, Path]:
             f"warm step among the newest {max_rows} one-second steps that the ticks close. A step "
             "is warm after 300 s of ticks; features look back up to 1,800 s. With a shorter "
             "history, as in the example, the response is 422.",
-            _content(Ticks, ticks=examples.TICKS),
-            _content(Answer, scores=examples.ANSWER_TICKS, explained=examples.EXPLAINED_TICKS),
+            json_content(Ticks, ticks=examples.TICKS),
+            json_content(Answer, scores=examples.ANSWER_TICKS, explained=examples.EXPLAINED_TICKS),
         ),
     }
 
@@ -162,16 +138,16 @@ def _service() -> dict[str, Path]:
         "/health": _reading(
             "Return 200 only if a model is loaded and works",
             "A model is loaded and works.",
-            _content(Health, ok=examples.HEALTH, degraded=examples.DEGRADED),
+            json_content(Health, ok=examples.HEALTH, degraded=examples.DEGRADED),
             Response(
-                "No working model is loaded.", _content(Unavailable, none=examples.UNAVAILABLE)
+                "No working model is loaded.", json_content(Unavailable, none=examples.UNAVAILABLE)
             ),
         ),
         "/version": _reading(
             "Describe the serving model: forecast, training, threshold, features, packages",
             "The serving model.",
-            _content(Version, champion=examples.VERSION),
-            _refusal("No model is loaded.", examples.UNAVAILABLE["error"]),
+            json_content(Version, champion=examples.VERSION),
+            refusal("No model is loaded.", examples.UNAVAILABLE["error"]),
         ),
         "/docs": _reading(
             "Show the interactive documentation",
@@ -208,7 +184,7 @@ def _infrastructure() -> dict[str, Path]:
 
 def _method_refused(allowed: str, *, ours: bool = True) -> Response:
     text = "Method Not Allowed"
-    content = _content(Error, refused=Error(text)) if ours else _text(text)
+    content = json_content(Error, refused=Error(text)) if ours else _text(text)
     allow = Header({**STRING, "examples": [allowed]}, "Supported methods.")
     return Response("The method is not supported.", content, {"Allow": allow})
 

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from service.forecasts.messages import Event, Newest, Odds, Page, Said, Several, Warming
 from service.forecasts.queries import MOST_ROWS, PAGE_ROWS
-from service.openapi_schemas import example, reference
-from service.wire import Error
+from service.openapi_objects import (
+    Content,
+    Header,
+    Media,
+    Operation,
+    Parameter,
+    Path,
+    Response,
+    json_content,
+)
+from service.openapi_refusals import COMMON, refusal
+from service.openapi_schemas import Schema, example, reference
 from volatility.records import SYMBOL as SYMBOL_RULE
 
-STRING = {"type": "string"}
+STRING: Schema = {"type": "string"}
 SYMBOL = {**STRING, "pattern": f"^{SYMBOL_RULE.pattern}$"}
 SYMBOLS = {**STRING, "pattern": f"^{SYMBOL_RULE.pattern}(,{SYMBOL_RULE.pattern}){{0,99}}$"}
 HORIZON = {**STRING, "pattern": "^[1-9][0-9]{0,6}s$"}
@@ -42,7 +51,7 @@ CSV = (
 )
 
 
-def paths() -> dict[str, Any]:
+def paths() -> dict[str, Path]:
     """Return the forecast routes."""
     return {
         "/forecast": _route(
@@ -51,16 +60,14 @@ def paths() -> dict[str, Any]:
             "separated by commas, or all if none is named: `forecasts`, in that order.",
             [_query("symbol", SYMBOLS, "BTC-USD"), _query("horizon", HORIZONS, "60s,300s")],
             {
-                "application/json": {
-                    "schema": {
-                        "anyOf": [reference(Newest), reference(Warming), reference(Several)]
-                    },
-                    "examples": {
+                "application/json": Media(
+                    {"anyOf": [reference(Newest), reference(Warming), reference(Several)]},
+                    {
                         "newest": {"value": NEWEST},
                         "warming": {"value": WARMING},
                         "several": {"value": SEVERAL},
                     },
-                }
+                )
             },
             missing="no ticks of NO-USD arrive; there are forecasts of: BTC-USD, ETH-USD",
         ),
@@ -73,24 +80,22 @@ def paths() -> dict[str, Any]:
             [
                 _query("symbol", SYMBOLS, "BTC-USD"),
                 _query("last_event_id", PLACE, EVENT["id"]),
-                {**_query("Last-Event-ID", PLACE, EVENT["id"]), "in": "header"},
+                Parameter("Last-Event-ID", "header", False, PLACE, EVENT["id"]),
             ],
-            {"text/event-stream": {"schema": STRING, "example": STREAM}},
+            {"text/event-stream": Media(STRING, example=STREAM)},
         ),
-        "/forecast/ws": {
-            "get": {
-                "tags": ["Forecasts"],
-                "summary": "Stream each new forecast over a WebSocket",
-                "description": "The messages are the `data` of `GET /forecast/stream`; resume with "
-                "`last_event_id`. Pages of other origins are refused unless "
-                "`serving.allowed_origins` has theirs.",
-                "security": [{}, {"bearer": []}, {"key": []}],
-                "responses": {
-                    "101": {"description": "The connection is a WebSocket."},
-                    **_refusals("426", "this route takes WebSocket connections only"),
-                },
-            }
-        },
+        "/forecast/ws": _operation(
+            "Stream each new forecast over a WebSocket",
+            "The messages are the `data` of `GET /forecast/stream`; resume with `last_event_id`. "
+            "Pages of other origins are refused unless `serving.allowed_origins` has theirs.",
+            {
+                "101": Response("The connection is a WebSocket."),
+                "426": refusal(
+                    "The request is no WebSocket handshake.",
+                    "this route takes WebSocket connections only",
+                ),
+            },
+        ),
         "/forecast/history": _route(
             "Return forecasts of the past as they were said",
             "In the order of their steps, by default those of the last hour. `as_of` leaves out "
@@ -111,12 +116,10 @@ def paths() -> dict[str, Any]:
                 ),
             ],
             {
-                "application/json": {
-                    "schema": reference(Page), "examples": {"page": {"value": PAGE}},
-                },
-                "text/csv": {"schema": STRING, "example": CSV},
-                "application/vnd.apache.arrow.stream": {"schema": {}},
-                "application/vnd.apache.parquet": {"schema": {}},
+                **json_content(Page, page=PAGE),
+                "text/csv": Media(STRING, example=CSV),
+                "application/vnd.apache.arrow.stream": Media({}),
+                "application/vnd.apache.parquet": Media({}),
             },
         ),
         "/probability": _route(
@@ -129,92 +132,63 @@ def paths() -> dict[str, Any]:
                 _query("above_bps", LEVEL, 12.0),
                 _query("below_bps", LEVEL, 20.0),
             ],
-            {
-                "application/json": {
-                    "schema": reference(Odds),
-                    "examples": {"odds": {"value": ODDS}},
-                }
-            },
+            json_content(Odds, odds=ODDS),
             missing="no forecast for 61s; available: 60s, 300s, 900s",
             warming="BTC-USD is warming: at most 212 s to its first forecast",
         ),
     }  # fmt: skip
 
 
-def _query(name: str, schema: Any, shown: Any, *, required: bool = False) -> dict[str, Any]:
-    return {"name": name, "in": "query", "required": required, "schema": schema, "example": shown}
+def _query(name: str, schema: Schema, shown: str | float, *, required: bool = False) -> Parameter:
+    return Parameter(name, "query", required, schema, shown)
 
 
-def _error(description: str, text: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "content": {
-            "application/json": {
-                "schema": reference(Error),
-                "examples": {"refused": {"value": Error(text)}},
-            }
-        },
-    }
+_REFUSALS = {
+    **COMMON,
+    "405": msgspec.structs.replace(
+        refusal("The method is not supported.", "Method Not Allowed"),
+        headers={"Allow": Header({**STRING, "examples": ["GET, HEAD"]}, "Supported methods.")},
+    ),
+    "422": refusal(
+        "A parameter is invalid; the body names it.",
+        "horizon: 1m is not a horizon; for example 60s,300s",
+    ),
+    "503": refusal(
+        "There is no stream of predictions, or the lake cannot be read.",
+        "there are no predictions yet: start `volatility score --follow`",
+    ),
+}
 
 
-def _refusals(*more: str) -> dict[str, Any]:
-    found = {
-        "401": _error(
-            "The API key is missing or wrong (only if VOLATILITY_API_KEY is set).",
-            "the API key is missing or wrong: send `Authorization: Bearer KEY`",
-        ),
-        "405": {
-            **_error("The method is not supported.", "Method Not Allowed"),
-            "headers": {
-                "Allow": {
-                    "schema": {**STRING, "examples": ["GET, HEAD"]},
-                    "description": "Supported methods.",
-                }
-            },
-        },
-        "422": _error(
-            "A parameter is invalid; the body names it.",
-            "horizon: 1m is not a horizon; for example 60s,300s",
-        ),
-        "429": _error(
-            "Too many requests from this client (only if serving.rate_limit is set).",
-            "too many requests: at most 100 per 1 second",
-        ),
-        "431": _error(
-            "The headers are too large.",
-            "the head of the request is too large: at most 65536 bytes",
-        ),
-        "503": _error(
-            "There is no stream of predictions, or the lake cannot be read.",
-            "there are no predictions yet: start `volatility score --follow`",
-        ),
-    }
-    if more:
-        status, text = more
-        found[status] = _error("The request is no WebSocket handshake.", text)
-    return found
+def _operation(
+    summary: str,
+    description: str,
+    responses: dict[str, Response],
+    parameters: list[Parameter] | UnsetType = UNSET,
+) -> Path:
+    return Path(
+        get=Operation(
+            ["Forecasts"],
+            summary,
+            {**responses, **_REFUSALS},
+            description=description,
+            security=[{}, {"bearer": []}, {"key": []}],
+            parameters=parameters,
+        )
+    )
 
 
 def _route(
     summary: str,
     description: str,
-    parameters: list[dict[str, Any]],
-    content: dict[str, Any],
+    parameters: list[Parameter],
+    content: Content,
     missing: str = "",
     warming: str = "",
-) -> dict[str, Any]:
-    responses = {"200": {"description": "Forecasts.", "content": content}, **_refusals()}
+) -> Path:
+    responses = {"200": Response("Forecasts.", content)}
     if missing:
-        responses["404"] = _error("The symbol or the horizon is not known.", missing)
+        responses["404"] = refusal("The symbol or the horizon is not known.", missing)
     if warming:
-        responses["409"] = _error("The symbol has no forecast yet.", warming)
-    return {
-        "get": {
-            "tags": ["Forecasts"],
-            "summary": summary,
-            "description": description,
-            "security": [{}, {"bearer": []}, {"key": []}],
-            "parameters": parameters,
-            "responses": responses,
-        }
-    }
+        responses["409"] = refusal("The symbol has no forecast yet.", warming)
+    return _operation(summary, description, responses, parameters)

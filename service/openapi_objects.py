@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from service.openapi_schemas import Schema
+from service.openapi_schemas import Schema, reference
 
 
 class Media(msgspec.Struct, frozen=True):
@@ -30,7 +30,7 @@ class Response(msgspec.Struct, frozen=True):
     """Represent a response with one status."""
 
     description: str
-    content: Content
+    content: Content | UnsetType = UNSET
     headers: dict[str, Header] | UnsetType = UNSET
 
 
@@ -41,6 +41,17 @@ class RequestBody(msgspec.Struct, frozen=True):
     required: bool = True
 
 
+class Parameter(msgspec.Struct, frozen=True, rename={"place": "in"}):
+    """Represent a parameter; ``place`` is ``query`` or ``header``."""
+
+    name: str
+    place: str
+    required: bool
+    schema: Schema
+    example: str | float | UnsetType = UNSET
+    description: str | UnsetType = UNSET
+
+
 class Operation(msgspec.Struct, frozen=True, rename="camel"):
     """Represent a method of a route; ``responses`` by status."""
 
@@ -49,7 +60,7 @@ class Operation(msgspec.Struct, frozen=True, rename="camel"):
     responses: dict[str, Response]
     description: str | UnsetType = UNSET
     security: list[dict[str, list[str]]] | UnsetType = UNSET
-    parameters: list[dict[str, object]] | UnsetType = UNSET
+    parameters: list[Parameter] | UnsetType = UNSET
     request_body: RequestBody | UnsetType = UNSET
 
 
@@ -58,3 +69,9 @@ class Path(msgspec.Struct, frozen=True):
 
     get: Operation | UnsetType = UNSET
     post: Operation | UnsetType = UNSET
+
+
+def json_content(kind: type, **shown: object) -> Content:
+    """Describe JSON content with named examples."""
+    values = {name: {"value": value} for name, value in shown.items()}
+    return {"application/json": Media(reference(kind), values)}

@@ -216,6 +216,6 @@ def said(one: Prediction) -> Said:
         {name: outlook(name, made) for name, made in (one.forecasts or {}).items()},
         one.model_name,
         one.model_version,
-        one.model_variant,  # type: ignore[arg-type]
+        one.model_variant,  # type: ignore[arg-type]  # shown as it was said, whatever it is
         one.out_of_distribution,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from typing import Literal
+from typing import Literal, get_args
 from urllib.parse import parse_qsl
 
 from service.forecasts.history import Wanted
@@ -14,13 +14,13 @@ from volatility.units import SECOND, parse_iso
 
 HORIZON = re.compile(r"[1-9][0-9]{0,6}s")
 NUMBER = re.compile(r"[0-9]{1,12}(\.[0-9]{0,20})?([eE][+-]?[0-9]{1,3})?")
-FORMATS = ("json", "csv", "arrow", "parquet")
 PAGE_ROWS, MOST_ROWS = 1_000, 10_000
 MOST_SYMBOLS = 100
 _FRACTION = re.compile(r"(?P<whole>[^.]*)\.(?P<digits>\d{1,9})(?P<zone>Z|[+-]\d\d:?\d\d)?")
 
 Query = dict[str, str]
 Format = Literal["json", "csv", "arrow", "parquet"]
+FORMATS: tuple[Format, ...] = get_args(Format)
 
 
 def wrong(name: str, message: str) -> RequestError:
@@ -107,7 +107,7 @@ def kind(query: Query) -> Format:
     text = query.get("format", "json")
     for known in FORMATS:
         if text == known:
-            return known  # type: ignore[return-value]
+            return known
     raise wrong("format", f"{shorten(text)} is not one of {', '.join(FORMATS)}")
 
 
