@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import cache
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -14,13 +15,14 @@ from volatility.models.bundle import Bundle
 from volatility.models.fit import fit_bundle
 from volatility.models.prior import shipped
 from volatility.models.storage import forecasters_from_arrays, forecasters_to_arrays
-from volatility.settings import Settings
+from volatility.settings import Features, Settings
 from volatility.units import SECOND
 
 START_NS = 1_775_337_225 * SECOND  # on the grid of training rows
 STRIDE = 15
 HORIZONS = (60, 300, 900)
 SCALE = 1e-5  # volatility per root second: a spike level that the simulated market passes often
+OTHER_RULES = Features(min_baseline_seconds=400, min_coverage=0.5)
 
 Arrays = dict[str, np.ndarray]
 
@@ -73,3 +75,10 @@ def with_arrays(bundle: Bundle, arrays: Arrays) -> Bundle:
     spec = bundle.specification
     found = forecasters_from_arrays(arrays, spec.models, len(spec.symbols), len(spec.horizons))
     return replace(bundle, forecasters=found)
+
+
+def under(bundle: Bundle, rules: Features) -> Bundle:
+    """Return the bundle as if it had been trained under other feature rules."""
+    return replace(
+        bundle, specification=msgspec.structs.replace(bundle.specification, features=rules)
+    )

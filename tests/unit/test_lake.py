@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import os
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -451,28 +450,6 @@ def test_duplicates_are_those_that_a_set_of_keys_finds(rows):
     assert np.flatnonzero(~found).tolist() == kept
 
 
-def test_the_ledger_keeps_each_gap_once_and_survives_a_torn_line(lake, caplog):
-    lake.record_gap("A", 1, 2, "reconnect", lost=[3, 4])
-    lake.record_gap("B", 5, 6, "silence")
-    lake.record_gap("A", 1, 2, "reconnect", lost=[3, 4])
-    expected = [Gap("A", 1, 2, "reconnect", {"lost": [3, 4]}), Gap("B", 5, 6, "silence")]
-    assert lake.gaps() == expected
-    assert lake.gaps("B") == expected[1:]
-    path = lake.root / "gaps.jsonl"
-    with path.open("ab") as file:
-        file.write(path.read_bytes().splitlines()[1][:-9])
-    assert lake.gaps() == expected
-    assert "incomplete" in caplog.text
-    lake.record_gap("C", 7, 8, "sequence")
-    assert lake.gaps() == [*expected, Gap("C", 7, 8, "sequence")]
-
-
-def test_a_ledger_that_cannot_be_written_is_one_clear_error(lake):
-    (lake.root / "gaps.jsonl").mkdir(parents=True)
-    with pytest.raises(LakeError, match=r"cannot write .*gaps\.jsonl"):
-        lake.record_gap("A", 1, 2, "silence")
-
-
 def test_no_scan_returns_a_voided_record_and_the_part_keeps_it(lake):
     lake.write(table([NOON, NOON + 1, NOON + 2]), "ticks", 0)
     before = [path.read_bytes() for path in lake.parts("BTC-USD")]
@@ -509,17 +486,3 @@ def test_a_void_that_would_change_nothing_is_an_error(lake, symbol, start, stop,
     with pytest.raises((LakeError, ValueError), match=message):
         lake.void(symbol, start, stop, "typo")
     assert lake.gaps() == []
-
-
-def test_a_gap_that_did_not_fit_on_the_disk_is_not_taken_for_recorded(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A disk that fills up amid a line takes part of it, without an error."""
-    lake, whole = Lake(tmp_path), os.write
-    lake.record_gap("BTC-USD", 1, 2, "first")
-    monkeypatch.setattr(os, "write", lambda handle, line: whole(handle, line[:10]))
-    with pytest.raises(LakeError, match="free some space"):
-        lake.record_gap("BTC-USD", 3, 4, "second")
-    monkeypatch.undo()
-    lake.record_gap("BTC-USD", 3, 4, "second")
-    assert [gap.reason for gap in lake.gaps()] == ["first", "second"]

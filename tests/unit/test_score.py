@@ -7,29 +7,22 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import count as counting
 from itertools import islice
-from pathlib import Path
-from types import SimpleNamespace
 
 import msgspec
 import pytest
 
+from tests.bundles import OTHER_RULES, under
 from tests.chaos import market
 from tests.chaos.checks import bundle, check_predictions, expected_scores, read_all
-from tests.registries import make_registry, register_small
 from tests.short_log import ShortLog
-from volatility import registry
-from volatility.models.bundle import Bundle
-from volatility.models.prior import shipped
 from volatility.records.prediction import Prediction
 from volatility.records.tick import Record, encode
-from volatility.registry import follow
 from volatility.settings import Features
 from volatility.streaming import metrics
-from volatility.streaming import models as models_module
 from volatility.streaming import score as module
 from volatility.streaming.log.interface import PREDICTIONS, TICKS, LogError, Message
 from volatility.streaming.log.memory_log import MemoryLog
-from volatility.streaming.models import Model, Models
+from volatility.streaming.models import Model
 from volatility.streaming.score import Scorer
 from volatility.units import SECOND
 
@@ -51,13 +44,6 @@ class Given:
 
     def current(self) -> tuple[Model, ...]:
         return self.models
-
-
-def under(bundle: Bundle, rules: Features) -> Bundle:
-    """Return the bundle as if it had been trained under other feature rules."""
-    return replace(
-        bundle, specification=msgspec.structs.replace(bundle.specification, features=rules)
-    )
 
 
 @pytest.fixture
@@ -236,19 +222,16 @@ def test_a_challenger_scores_each_step_in_the_shadow(
     assert check_predictions(log, {"1": 0, "2": 1})["repeated"] == 0
 
 
-RULES = Features(min_baseline_seconds=400, min_coverage=0.5)
-
-
 @pytest.mark.slow
 def test_features_are_built_under_the_rules_of_the_model_that_serves(
     log: MemoryLog, stream: Iterator[Record]
 ) -> None:
     given = Given(v1=0)
-    given.adopt(RULES)
+    given.adopt(OTHER_RULES)
     append(log, stream, 12_000)
     run(log, given)
-    assert check_predictions(log, rules=RULES)["repeated"] == 0
-    assert expected_scores(log, rules=RULES).keys() != expected_scores(log).keys()
+    assert check_predictions(log, rules=OTHER_RULES)["repeated"] == 0
+    assert expected_scores(log, rules=OTHER_RULES).keys() != expected_scores(log).keys()
 
 
 @pytest.mark.slow
@@ -262,14 +245,14 @@ def test_a_new_champion_with_other_rules_scores_as_if_it_had_always_been_there(
     scorer.run(follow=False)
     before = told(log)
     given.put(v2=1)
-    given.adopt(RULES)
+    given.adopt(OTHER_RULES)
     append(log, stream, 6_000)
     scorer.run(follow=False)
     scorer.close()
     after = told(log) - before
     assert {version for *_, version in after} == {"2"}
     assert all(count == 1 for count in told(log).values())
-    expected = expected_scores(log, 1, RULES)
+    expected = expected_scores(log, 1, OTHER_RULES)
     found = {
         (one["symbol"], one["time"]): one["score"]
         for one in (json.loads(m.value) for m in read_all(log, PREDICTIONS))
@@ -444,81 +427,6 @@ def test_errors_say_what_to_do(log: MemoryLog) -> None:
         Scorer(log, Given(v1=0))  # type: ignore[arg-type]
 
 
-@pytest.mark.slow
-def test_models_follow_the_aliases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def current() -> list[tuple[str, str]]:
-        models.look()
-        return [(m.version, m.bundle.variant) for m in models.current()]
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
-    models = Models()
-    assert current() == [(f"prior-{shipped().digest[:12]}", "prior")]
-    assert models.current()[0].name == "crypto-vol-ml"
-    register_small(tmp_path, 0)
-    assert current() == [("1", "baseline")]
-    registry.promote("1", evidence={"test": True})
-    register_small(tmp_path, 1)
-    assert current() == [("1", "ml"), ("2", "ml")]
-    registry.promote("2", evidence={"test": True})
-    assert current() == [("2", "ml")]
-    registry.demote("2", reason="refuted", e_value=25.0)
-    assert current() == [("2", "baseline")]
-
-
-@pytest.mark.slow
-def test_a_challenger_with_other_feature_rules_is_left_out_and_warned_of_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
-    register_small(tmp_path, 0)
-    registry.promote("1", evidence={})
-    other = under(bundle(1), RULES)
-    other.save(tmp_path / "other")
-    registry.register(tmp_path / "other", parameters={}, metrics={})
-    models = Models()
-    models.look()
-    assert [m.version for m in models.current()] == ["1"]
-    warned = [record.message for record in caplog.records if record.levelname == "WARNING"]
-    assert len(warned) == 1
-    assert "version 2" in warned[0]
-    assert "feature rules" in warned[0]
-    registry.promote("2", evidence={})
-    models.look()
-    assert models.current()[0].bundle.specification.features == RULES
-
-
-def test_models_stay_when_the_registry_is_away(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = iter(range(10))
-
-    def sleep(_: float) -> None:
-        if next(calls) == 3:
-            raise SystemExit
-
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
-    register_small(tmp_path, 0)
-    models = Models()
-    monkeypatch.setattr(follow, "choose", _away)
-    monkeypatch.setattr(models_module, "time", SimpleNamespace(sleep=sleep))
-    with pytest.raises(SystemExit):
-        models._watch()
-    assert [m.version for m in models.current()] == ["1"]
-
-
-@pytest.mark.slow
-def test_models_stay_when_the_registry_has_lost_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
-    register_small(tmp_path, 0)
-    models = Models()
-    make_registry(tmp_path)
-    with pytest.raises(registry.RegistryError, match="lost its models"):
-        models.look()
-    assert [m.version for m in models.current()] == ["1"]
-
-
 def halve(log: MemoryLog) -> None:
     """Lose the newest records, as a broker does that did not sync its disk."""
     for kept in log._topics[TICKS].records:
@@ -594,43 +502,3 @@ def test_a_log_from_its_beginning_holds_nothing_back(log: MemoryLog) -> None:
     before = metrics.held_predictions._value.get()
     assert run(log, Given(v1=0)) > 0
     assert metrics.held_predictions._value.get() == before
-
-
-def with_damaged_newest(folder: Path) -> Models:
-    """Follow a champion; then register a challenger whose files are damaged."""
-    register_small(folder, 0)
-    registry.promote("1", evidence={})
-    models = Models()
-    before = set(folder.rglob("arrays.npz"))
-    register_small(folder, 1)
-    for file in set(folder.rglob("arrays.npz")) - before:
-        file.write_bytes(file.read_bytes()[:-40])
-    return models
-
-
-@pytest.mark.slow
-def test_a_refused_challenger_does_not_hold_back_the_champion(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
-    models = with_damaged_newest(tmp_path)
-    for _ in range(3):
-        models.look()
-    assert [m.version for m in models.current()] == ["1"]
-    told = [r.message for r in caplog.records if "not scoring challenger version 2" in r.message]
-    assert len(told) == 1, "a registered version never changes: it is tried once"
-
-
-@pytest.mark.slow
-def test_a_refused_champion_is_tried_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", make_registry(tmp_path))
-    models = with_damaged_newest(tmp_path)
-    registry.promote("2", evidence={})
-    with pytest.raises(registry.RefusedVersionError):
-        models.look()
-    models.look()
-    assert [m.version for m in models.current()] == ["1"]
-
-
-def _away() -> str:
-    raise registry.RegistryError("away")
