@@ -34,13 +34,13 @@ def outage(broker: RunningBroker, folder: Path, away_seconds: float) -> dict[str
     records = list(itertools.islice(endless, int(seconds * PER_SECOND)))
     source = Lake(folder / "source")
     source.write(to_table(records, 0, range(len(records))), "source", 0)
-    arguments: tuple[str, ...] = ("--source", "replay", "--path", str(source.root), "--symbols", "")
+    arguments: tuple[str, ...] = ("--source", "replay", "--path", str(source.root))
     arguments += ("--lake", str(folder / "lake"), "--partitions", str(market.PARTITIONS))
     with closing(KafkaLog(servers)) as log:
         with running(
             folder / "ingest.txt", partial(command, servers, "ingest", *arguments)
         ) as child:
-            until(lambda: kills.total(log) > PER_SECOND, "a second of ticks")
+            until(lambda: kills.total(log) > PER_SECOND, "a second of ticks", details=child.said)
             before = sum(log.end_offsets(TICKS).values())
             broker.kill()
             time.sleep(away_seconds)

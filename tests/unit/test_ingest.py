@@ -342,7 +342,8 @@ def test_the_command_line_names_a_source(tmp_path: Path) -> None:
 def test_symbols_are_those_named_or_those_of_the_source() -> None:
     assert symbols_of("kraken", " BTC-USD ,,ETH-EUR") == ("BTC-USD", "ETH-EUR")
     assert symbols_of("binance", None) == ("BTC-USDT", "ETH-USDT")
-    assert symbols_of("replay", None) == ("BTC-USD", "ETH-USD")
+    assert symbols_of("simulate", None) == ("BTC-USD", "ETH-USD")
+    assert symbols_of("replay", None) == ()  # all that was recorded
     with pytest.raises(ValueError, match="no symbols given"):
         symbols_of("coinbase", " , ")
 

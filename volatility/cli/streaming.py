@@ -32,7 +32,10 @@ SOURCE = (
         default="coinbase",
         show_default=True,
     ),
-    click.option("--symbols", help="[default: BTC-USD,ETH-USD; binance: BTC-USDT,ETH-USDT]"),
+    click.option(
+        "--symbols",
+        help="[default: BTC-USD,ETH-USD; binance: BTC-USDT,ETH-USDT; replay: all recorded]",
+    ),
     click.option(
         "--protocol",
         type=click.Choice(["advanced-trade", "exchange"]),

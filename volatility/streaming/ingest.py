@@ -59,7 +59,7 @@ LAST_RECORDS = 5_000  # per partition, searched for the last record of each symb
 # third of its speed; with one in 500, the last 5,000 of the topic have it, whatever the partitions.
 MARKET = "market"
 MARK_EVERY = 500
-SYMBOLS = ("BTC-USD", "ETH-USD")  # of a source that is not a venue, by default
+SIMULATED_SYMBOLS = ("BTC-USD", "ETH-USD")
 
 Events = AsyncIterator[list[Event]]
 
@@ -336,13 +336,20 @@ def market_from(source: str, path: Path | None = None) -> Market:
 def symbols_of(source: str, named: str | None) -> tuple[str, ...]:
     """Return the symbols named on the command line, or those that a source has by default.
 
+    Returns
+    -------
+    tuple of str
+        Empty for a replay of all that was recorded.
+
     Raises
     ------
     ValueError
-        When none is named.
+        When the list names no symbol.
     """
+    if named is None and source == "replay":
+        return ()
     if named is None:
-        return VENUES[source].example if source in VENUES else SYMBOLS
+        return VENUES[source].example if source in VENUES else SIMULATED_SYMBOLS
     symbols = tuple(s.strip() for s in named.split(",") if s.strip())
     if not symbols:
         raise ValueError("no symbols given; use symbols such as BTC-USD,ETH-USD")
