@@ -72,17 +72,19 @@ def test_every_panel_of_every_dashboard_has_data(tmp_path: Path, place: RunningB
         run_flows(log)
         await_data(prometheus)
 
+        # On a busy machine a scrape, or a look at the broker, may have timed out; then the next one
+        # brings the series back, and ends the alert.
         for job in (*ports, "prometheus"):
-            assert prometheus.number(f'up{{job="{job}"}}') == 1.0
-        # What is wrong at once would fire by now; the rest waits for minutes. On a busy machine a
-        # look at the broker may have timed out; then the next one ends the alert.
+            until(lambda: prometheus.number(f'up{{job="{job}"}}') == 1.0, f"{job} is scraped")  # noqa: B023
+        # What is wrong at once would fire by now; the rest waits for minutes.
         until(
             lambda: not prometheus.firing(),
             "no alert fires",
             details=lambda: str(prometheus.firing()),
         )
         # Of the routes that anyone asks for, those are stored that there are.
-        assert prometheus.has_data('bentoml_service_request_total{endpoint="/predict"}')
+        stored = 'bentoml_service_request_total{endpoint="/predict"}'
+        until(lambda: prometheus.has_data(stored), "the requests are counted")
         assert service.client.get("/metrics").text.count('endpoint="/nowhere"')
         assert not prometheus.has_data('{endpoint="/nowhere"}')
         assert not prometheus.has_data('{__tmp_ours!=""}')
